@@ -1,0 +1,1 @@
+"""Measured comparisons, one script a question: `python -m benchmarks.NAME`."""

@@ -1,0 +1,62 @@
+"""What a channel is: files in and out, domains, scaling conventions, physical features.
+
+Imports nothing of the other packages of csi-audit and changes no global state.
+"""
+
+from channels.channel_domain import ChannelDomain, MapAxis
+from channels.channel_set import ChannelSet, Grid, Source, audit_space, from_audit_space
+from channels.convention import Convention
+from channels.domains import (
+    crop_delay,
+    onto_sphere,
+    stack_real,
+    to_angular_delay,
+    to_complex,
+    to_spatial_frequency,
+    unit_power,
+)
+from channels.physical_features import FEATURES, FeatureInfo, features, features_of_maps
+from channels.readers import load_channels
+from channels.support import (
+    CsiAuditError,
+    atomic_write,
+    did_you_mean,
+    file_sha256,
+    load_object,
+    write_text_atomic,
+)
+from channels.symmetry import flip_array, random_symmetry, rotate_phase
+from channels.writers import write_channels
+
+__all__ = [
+    "FEATURES",
+    "ChannelDomain",
+    "ChannelSet",
+    "Convention",
+    "CsiAuditError",
+    "FeatureInfo",
+    "Grid",
+    "MapAxis",
+    "Source",
+    "atomic_write",
+    "audit_space",
+    "crop_delay",
+    "did_you_mean",
+    "features",
+    "features_of_maps",
+    "file_sha256",
+    "flip_array",
+    "from_audit_space",
+    "load_channels",
+    "load_object",
+    "onto_sphere",
+    "random_symmetry",
+    "rotate_phase",
+    "stack_real",
+    "to_angular_delay",
+    "to_complex",
+    "to_spatial_frequency",
+    "unit_power",
+    "write_channels",
+    "write_text_atomic",
+]

@@ -1,0 +1,96 @@
+"""`write_channels`: a `ChannelSet` into the compact HDF5 that `load_channels` reads back.
+
+float16 of unit-power channels errs by 2e-4 of each coefficient (NMSE about -72 dB), far below what
+any compressor does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import h5py
+import numpy as np
+
+from channels.channel_set import ChannelSet
+from channels.domains import stack_real
+from channels.support import CsiAuditError, atomic_write
+
+__all__ = ["write_channels"]
+
+_BLOCK = 1024
+_CHUNK = 64  # users a chunk of the file
+
+_GRID_RULE = "f_k = k*bandwidth/n_sub, k = 0..n_sub-1"
+_SCALE_RULE = "unit mean |h|^2 per user; power_db restores it"
+
+
+def _attributes(channels: ChannelSet, extra: Mapping[str, str]) -> dict[str, object]:
+    """What the file says about itself; unknown facts are left out."""
+    grid, source = channels.grid, channels.source
+    facts: dict[str, object | None] = {
+        "antenna": grid.array,
+        "bandwidth_hz": grid.bandwidth_hz,
+        "carrier_hz": grid.carrier_hz,
+        "domain": "spatial-frequency",
+        "grid": _GRID_RULE,
+        "n_sub": grid.n_sub,
+        "n_tx": channels.n_tx,
+        "scale": _SCALE_RULE,
+        "scenario": source.scenario,
+        **extra,
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _write_h(file: h5py.File, channels: ChannelSet, level: int) -> None:
+    n, n_rx, n_tx, n_sub = channels.h.shape
+    dataset = file.create_dataset(
+        "h",
+        shape=(n, 2 * n_rx, n_tx, n_sub),
+        dtype="<f2",
+        chunks=(min(n, _CHUNK), 2 * n_rx, n_tx, n_sub),
+        compression="gzip",
+        compression_opts=level,
+        shuffle=True,
+        track_times=False,
+    )
+    for start in range(0, n, _BLOCK):
+        part = slice(start, min(start + _BLOCK, n))
+        dataset[part] = stack_real(channels.h[part].cpu()).numpy().astype(np.float16)
+
+
+def write_channels(
+    path: str | os.PathLike[str],
+    channels: ChannelSet,
+    *,
+    attributes: Mapping[str, str] | None = None,
+    gzip_level: int = 4,
+) -> None:
+    """Write channels as compact HDF5, whole or not at all; equal channels give equal bytes.
+
+    `h` float16 [N, 2 n_rx (re rx0, im rx0, ...), n_tx, n_sub], `power_db` float32 [N], labels
+    beside them, carrier, bandwidth, array and scenario as attributes.
+
+    Args:
+        path: Target; its folder must exist.
+        channels: Users to write.
+        attributes: Further text attributes of the file (generator, licence).
+        gzip_level: 0..9.
+    Raises:
+        CsiAuditError: bad level, a label named like a dataset of the layout, or no room to write.
+    """
+    if not 0 <= gzip_level <= 9:
+        raise CsiAuditError(f"gzip_level must lie in 0..9; got {gzip_level}.")
+    taken = {"h", "power_db"} & channels.labels.keys()
+    if taken:
+        raise CsiAuditError(f"labels must not be named {sorted(taken)}: the layout uses them.")
+    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, value in sorted(_attributes(channels, attributes or {}).items()):
+            file.attrs[name] = value
+        _write_h(file, channels, gzip_level)
+        columns = {"power_db": channels.power_db, **channels.labels}
+        for name, column in columns.items():
+            array = column.cpu().numpy()
+            array = array.astype(np.uint8) if array.dtype == np.bool_ else array
+            file.create_dataset(name, data=array, track_times=False)

@@ -1,0 +1,176 @@
+"""Training of neural compressors: start at the KLT, minimise the NMSE of each channel.
+
+The loop, its checkpoints and its exact resume are compressors.harness_training's.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from channels.channel_set import ChannelSet, audit_space
+from channels.symmetry import random_symmetry
+from compressors.audit_space import in_audit_space
+from compressors.harness_training import Plan, TrainedModule, Training, train
+from compressors.klt import Klt
+from compressors.linear_start import LinearStart
+from compressors.metrics import nmse, nmse_db
+from compressors.zoo import CompressorSpec, save_compressor
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressorRecipe:
+    """Everything that fixes a compressor besides its data.
+
+    Attributes:
+        arch: "csinet", "crnet" or "klt".
+        ratio: Compression ratio 2 n_tx n_delay / n_code.
+        plan: Steps and rates; not used by the KLT.
+        augment: Whether to train under the symmetries of the law (phase, array flip).
+    """
+
+    arch: str
+    ratio: int = 16
+    plan: Plan = field(
+        default_factory=lambda: Plan(
+            steps=4_000,
+            block_steps=80,
+            batch_size=200,
+            learning_rate=1e-3,
+            ema_decay=0.995,
+        )
+    )
+    augment: bool = True
+
+
+class CompressorModule(TrainedModule):
+    """loss = mean_n ||x_n - x_hat_n||^2 / ||x_n||^2 on unit-power channels, linear."""
+
+    def __init__(self, network: nn.Module, plan: Plan, *, augment: bool) -> None:
+        super().__init__(network, plan)
+        self.augment = augment
+
+    def loss(self, x: Tensor, *, generator: torch.Generator) -> Tensor:
+        x = random_symmetry(x, generator=generator) if self.augment else x
+        return nmse(x, in_audit_space(self.network)(x)).mean().float()
+
+    def validation_loss(self, x: Tensor, *, generator: torch.Generator) -> dict[str, Tensor]:
+        return {"loss": nmse(x, in_audit_space(self.network)(x)).float()}
+
+
+def fit_compressor(
+    channels: ChannelSet,
+    validation: ChannelSet,
+    *,
+    folder: str | Path,
+    recipe: CompressorRecipe,
+    device: str = "auto",
+    progress: bool = True,
+) -> Path:
+    """Train a compressor; resumes from `folder` if a training was interrupted there.
+
+    Args:
+        channels: Training users.
+        validation: Other users, for the selection of weights.
+        folder: Training state and the result, `compressor.safetensors`.
+        recipe: Architecture, ratio, steps.
+        device: "auto", "cpu" or "gpu".
+        progress: Whether to show a progress bar.
+    Returns:
+        Path of the weights file, to be named as `--compressor`.
+    Raises:
+        CsiAuditError: unknown architecture or ratio, or the folder belongs to another recipe.
+    """
+    x, x_validation = audit_space(channels), audit_space(validation)
+    spec = CompressorSpec.for_ratio(recipe.arch, recipe.ratio, event_shape=tuple(x.shape[1:]))
+    network = _started(spec, x, recipe.plan.seed)
+    described = _describe(spec, recipe, channels, validation)
+    folder = Path(folder)
+    if isinstance(network, Klt):
+        folder.mkdir(parents=True, exist_ok=True)
+        training = None
+    else:
+        training = train(
+            CompressorModule(network, recipe.plan, augment=recipe.augment),
+            x,
+            x_validation,
+            folder=folder,
+            recipe=described,
+            device=device,
+            progress=progress,
+        )
+        network.load_state_dict(training.weights)
+    card = _card(described, network, training, x, x_validation)
+    path = folder / "compressor.safetensors"
+    save_compressor(path, network, spec, card=card)
+    return path
+
+
+def _started(spec: CompressorSpec, x: Tensor, seed: int) -> nn.Module:
+    """The network at its start: the KLT itself, or a net that computes it."""
+    torch.manual_seed(seed)
+    network = spec.build()
+    if isinstance(network, Klt):
+        return network.fit(x)
+    _, channels, n_tx, n_delay = x.shape
+    klt = Klt(spec.n_code, n_tx=n_tx, n_delay=n_delay, n_rx=channels // 2).fit(x)
+    kept = 1.0 - float(nmse(x[:2000], klt(x[:2000])).mean())
+    network.start_from(LinearStart(basis=klt.real_rows(), variance=0.5, kept=kept))
+    return network
+
+
+def _describe(
+    spec: CompressorSpec, recipe: CompressorRecipe, data: ChannelSet, validation: ChannelSet
+) -> dict[str, Any]:
+    return {
+        "what": "compressor",
+        "compressor": spec.to_dict(),
+        "ratio": recipe.ratio,
+        "data": {"name": Path(data.source.path).name, "sha256": data.source.sha256},
+        "validation": {"name": Path(validation.source.path).name, "sha256": validation.source.sha256},
+        "augment": recipe.augment,
+        "plan": asdict(recipe.plan),
+    }
+
+
+@torch.inference_mode()
+def _card(
+    described: dict[str, Any],
+    network: nn.Module,
+    training: Training | None,
+    x: Tensor,
+    x_validation: Tensor,
+) -> dict[str, Any]:
+    """Recipe, curve and validation figures, with the KLT of equal code length beside them."""
+    network.eval()
+    error = nmse(x_validation, in_audit_space(network)(x_validation))
+    n_rx, n_tx, n_delay = x.shape[1] // 2, x.shape[2], x.shape[3]
+    linear = Klt(int(network.n_code), n_tx=n_tx, n_delay=n_delay, n_rx=n_rx).fit(x)
+    reference = nmse(x_validation, linear(x_validation))
+    card: dict[str, Any] = {
+        **described,
+        "users": {"train": len(x), "validation": len(x_validation)},
+        "validation_nmse_db": round(float(nmse_db(error.mean())), 3),
+        "validation_nmse_db_quantiles": {
+            str(q): round(float(nmse_db(error.quantile(q))), 3) for q in (0.5, 0.9, 0.95, 0.99)
+        },
+        "klt_same_code_length_nmse_db": round(float(nmse_db(reference.mean())), 3),
+        "parameters": sum(p.numel() for p in network.parameters()),
+    }
+    card["beats_klt"] = card["validation_nmse_db"] < card["klt_same_code_length_nmse_db"] - 0.01
+    if training is None:
+        return {k: v for k, v in card.items() if k not in ("plan", "augment")}
+    batch = described["plan"]["batch_size"]
+    card["curve"] = [
+        [int(row["step"]) * batch, round(10 * _log10(row["val_loss"]), 4)] for row in training.curve
+    ]
+    card["curve_columns"] = ["sample passes", "validation NMSE [dB]"]
+    card["selected_step"] = int(training.best["step"])
+    return card
+
+
+def _log10(value: float) -> float:
+    return float(torch.tensor(value, dtype=torch.float64).log10())
+

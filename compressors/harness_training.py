@@ -1,0 +1,313 @@
+"""The one training harness of the house: Lightning with EMA, blocks, exact resume and progress.
+
+A block is a fixed number of optimizer steps, run as one Lightning epoch: validation and the
+checkpoint stand at its end. Batch indices, augmentation and noise of step s come from a generator
+named (seed, s), so a resumed training needs no loader state and ends byte-equal to one that was
+never interrupted. What is trained, its loss and its data come from the caller.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar, WeightAveraging
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from channels.randomness import seeded_generator
+from channels.run_folder import claim_folder
+from channels.support import CsiAuditError, atomic_write
+
+CHECKPOINT_NAME = "last.ckpt"
+BEST_NAME = "best.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long and how fast to train.
+
+    Attributes:
+        steps: Optimizer steps; a multiple of block_steps.
+        block_steps: Steps between validations and checkpoints: what an interruption can cost.
+        batch_size: Samples a step and device.
+        learning_rate: Peak of a cosine schedule with linear warm-up.
+        warmup_steps: Steps of the warm-up.
+        ema_decay: Decay a step of the exponential moving average of the weights.
+        gradient_clip: Largest gradient norm; None clips nothing.
+        seed: Fixes initial weights, batches, augmentation and noise.
+        precision: Lightning's name, for example "32-true" or "bf16-mixed".
+    """
+
+    steps: int
+    block_steps: int = 500
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    ema_decay: float = 0.999
+    gradient_clip: float | None = 1.0
+    seed: int = 0
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "block_steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise CsiAuditError(f"{name} must be at least 1; got {getattr(self, name)}.")
+        if self.steps % self.block_steps:
+            raise CsiAuditError(
+                f"steps must be a multiple of block_steps; got {self.steps} and "
+                f"{self.block_steps}. Round steps to {self.steps // self.block_steps + 1} blocks."
+            )
+        if not 0 < self.ema_decay < 1:
+            raise CsiAuditError(f"ema_decay must lie in (0, 1); got {self.ema_decay}.")
+
+
+class Batch(TypedDict):
+    """x: training samples (B, ...); step: the optimizer step they belong to."""
+
+    x: Tensor
+    step: int
+
+
+class _StepBatches(IterableDataset[Batch]):
+    """Batches of steps first .. first + count - 1, each drawn by its own named generator."""
+
+    def __init__(self, data: Tensor, plan: Plan, first: int, rank: int) -> None:
+        self.data, self.plan, self.first, self.rank = data, plan, first, rank
+
+    def __iter__(self) -> Iterator[Batch]:
+        for step in range(self.first, self.first + self.plan.block_steps):
+            generator = seeded_generator(self.plan.seed, "batch", step, self.rank)
+            size = (self.plan.batch_size,)
+            index = torch.randint(len(self.data), size, generator=generator)
+            yield {"x": self.data[index], "step": step}
+
+
+class _Batches(lightning.LightningDataModule):
+    def __init__(self, train: Tensor, validation: Tensor, plan: Plan) -> None:
+        super().__init__()
+        self.train_data, self.validation, self.plan = train, validation, plan
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        if self.trainer is None:
+            raise RuntimeError("the data module runs only inside a Trainer")
+        first = self.trainer.current_epoch * self.plan.block_steps
+        batches = _StepBatches(self.train_data, self.plan, first, self.trainer.global_rank)
+        return DataLoader(batches, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        # Batch i of the validation set; i names its noise, so every block sees the same problem.
+        pieces = [{"x": x, "step": i} for i, x in enumerate(self.validation.split(256))]
+        return DataLoader(pieces, batch_size=None)  # type: ignore[arg-type]
+
+
+class TrainedModule(lightning.LightningModule):
+    """A network under training. Subclasses define the two losses.
+
+    Args:
+        network: What is trained and shipped.
+        plan: Steps, rates, seed.
+    """
+
+    def __init__(self, network: nn.Module, plan: Plan) -> None:
+        super().__init__()
+        self.network, self.plan = network, plan
+
+    def loss(self, x: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Training loss of a batch, a scalar; draws augmentation and noise from `generator`."""
+        raise NotImplementedError("abstract")
+
+    def validation_loss(self, x: Tensor, *, generator: torch.Generator) -> dict[str, Tensor]:
+        """Per-sample figures (B,) of a validation batch; "loss" is the one selected on."""
+        raise NotImplementedError("abstract")
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        generator = seeded_generator(self.plan.seed, "noise", batch["step"], self.global_rank)
+        loss = self.loss(batch["x"], generator=generator)
+        self.log("train", loss.detach(), prog_bar=True, batch_size=len(batch["x"]))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        generator = seeded_generator(self.plan.seed, "validation", batch["step"])
+        figures = self.validation_loss(batch["x"], generator=generator)
+        for name, value in figures.items():
+            self.log(
+                f"val_{name}",
+                value.mean(),
+                prog_bar=name == "loss",
+                batch_size=len(value),
+                on_epoch=True,
+                sync_dist=True,
+            )
+
+    def configure_optimizers(self) -> Any:
+        plan = self.plan
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
+        )
+
+        def rate(step: int) -> float:
+            warm = min(1.0, (step + 1) / max(1, plan.warmup_steps))
+            return warm * (0.5 * (1 + math.cos(math.pi * min(1.0, step / plan.steps))) + 1e-3)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+class _Ema(WeightAveraging):
+    """w_ema <- d w_ema + (1 - d) w with d = min(decay, (1 + n)/(10 + n)) after n updates."""
+
+    def __init__(self, decay: float) -> None:
+        def average(averaged: Tensor, current: Tensor, n: Tensor | int) -> Tensor:
+            d = min(decay, (1 + int(n)) / (10 + int(n)))
+            if not averaged.is_floating_point():
+                return current
+            return averaged.lerp(current.to(averaged.device), 1 - d)
+
+        super().__init__(avg_fn=average)
+
+    def averaged_network(self) -> nn.Module:
+        if self._average_model is None:
+            raise RuntimeError("weight averaging has not begun")
+        network: nn.Module = self._average_model.module.network
+        return network
+
+
+class _AtomicCheckpointIO(TorchCheckpointIO):
+    """A checkpoint appears whole or not at all, so a kill while writing costs one block."""
+
+    def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
+        with atomic_write(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class _BlockEnd(Checkpoint):
+    """At the end of each block: curve, best weights so far, checkpoint; in this order, so that a
+    repeated block writes the same files again."""
+
+    def __init__(self, folder: Path, averaged: _Ema) -> None:
+        self.folder, self.averaged = folder, averaged
+        self.curve: list[dict[str, float]] = []
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        figures = {k: float(v) for k, v in trainer.callback_metrics.items() if "val_" in k}
+        self.curve.append({"step": float(trainer.global_step), **figures})
+        if min(self.curve, key=lambda row: row["val_loss"]) is self.curve[-1]:
+            self._save_best(trainer)
+        trainer.save_checkpoint(self.folder / CHECKPOINT_NAME)
+
+    def _save_best(self, trainer: lightning.Trainer) -> None:
+        if not trainer.is_global_zero:
+            return
+        state = self.averaged.averaged_network().state_dict()
+        weights = {name: value.detach().cpu().clone() for name, value in state.items()}
+        with atomic_write(self.folder / BEST_NAME) as temporary:
+            save_file(weights, temporary)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"curve": self.curve}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.curve = list(state_dict["curve"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What a finished training gives: the selected weights and the validation curve (a row a
+    block with step and figures)."""
+
+    weights: dict[str, Tensor]
+    curve: list[dict[str, float]]
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The row of the curve whose weights were selected."""
+        return min(self.curve, key=lambda row: row["val_loss"])
+
+
+def train(
+    module: TrainedModule,
+    train_data: Tensor,
+    validation: Tensor,
+    *,
+    folder: str | Path,
+    recipe: dict[str, Any],
+    device: str = "auto",
+    devices: int = 1,
+    progress: bool = True,
+) -> Training:
+    """Train to the end of the plan, from the folder's last checkpoint if there is one.
+
+    Args:
+        module: Network and losses.
+        train_data: Audit-space samples (N, ...), float32, on the CPU.
+        validation: The same, for selection only.
+        folder: Training state: `config.yaml`, `last.ckpt`, `best.safetensors`.
+        recipe: Plain values that fix the result; a folder begun under others is refused.
+        device: "auto", "cpu" or "gpu".
+        devices: Number of devices; more than one runs Lightning's data-parallel strategy.
+        progress: Whether to show the progress bar.
+    Returns:
+        Weights with the lowest validation loss among the block ends, averaged over steps (EMA).
+    Raises:
+        CsiAuditError: the folder cannot be used, or its checkpoint cannot be read.
+    """
+    plan = module.plan
+    folder = claim_folder(folder, {**recipe, "plan": asdict(plan)})
+    averaged = _Ema(plan.ema_decay)
+    end = _BlockEnd(folder, averaged)
+    checkpoint = folder / CHECKPOINT_NAME
+    trainer = _trainer(plan, [averaged, end], device, devices, progress)
+    data = _Batches(train_data, validation, plan)
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+    except (RuntimeError, EOFError, KeyError) as error:
+        if checkpoint.is_file() and trainer.global_step == 0:
+            raise CsiAuditError(
+                f"{checkpoint} cannot be read ({error}). Remove it to start this training anew."
+            ) from error
+        raise
+    return Training(weights=load_file(folder / BEST_NAME), curve=end.curve)
+
+
+def _trainer(
+    plan: Plan, callbacks: list[Callback], device: str, devices: int, progress: bool
+) -> lightning.Trainer:
+    bar: list[Callback] = [RichProgressBar(leave=True)] if progress else []
+    return lightning.Trainer(
+        accelerator=device,
+        devices=devices,
+        precision=plan.precision,
+        max_steps=plan.steps,
+        max_epochs=plan.steps // plan.block_steps,
+        gradient_clip_val=plan.gradient_clip,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1_000_000,
+        logger=False,
+        enable_checkpointing=True,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        callbacks=[*callbacks, *bar],
+        plugins=[_AtomicCheckpointIO()],
+    )
+
+
+def read_curve(folder: str | Path) -> list[dict[str, float]]:
+    """The validation curve in a training folder's last checkpoint, for progress and cards."""
+    state = torch.load(Path(folder) / CHECKPOINT_NAME, weights_only=True, map_location="cpu")
+    for name, value in state["callbacks"].items():
+        if "_BlockEnd" in name:
+            return list(json.loads(json.dumps(value["curve"])))
+    return []

@@ -1,0 +1,114 @@
+"""Denoisers D(x, sigma) = E[x0 | x0 + sigma eps = x]: the trained one and closed forms for truth.
+
+Everything works on x_sigma = x0 + sigma eps with sigma in the units of x; csi_audit.schedules maps
+the times of DDPM, score-SDE and EDM to sigma. The score of the noised law is (D - x) / sigma^2.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Denoiser(Protocol):
+    """E[x0 | x_sigma]. x is (N, *event_shape), sigma a number or (N,); returns the shape of x."""
+
+    event_shape: tuple[int, ...]
+
+    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor: ...
+
+
+def per_sample(sigma: Tensor | float, x: Tensor) -> Tensor:
+    """sigma as (N, 1, ..., 1) in the dtype and on the device of x."""
+    level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
+    return level.reshape(-1, *[1] * (x.ndim - 1))
+
+
+class PreconditionedDenoiser(nn.Module):
+    """A network around the best linear denoiser of each coefficient.
+
+        D = [c_skip + (1 - c_skip) g] x + c_out f,      (f, g) = network(features(x), log sigma)
+        c_skip = v / (v + sigma^2),  c_out = sigma sqrt(v / (v + sigma^2))
+
+    v is the variance of each coefficient in the training data, so early delay taps and late ones
+    are seen at one scale. With f = g = 0 this is the Wiener filter; the gate g moves a coefficient
+    between that and the identity, which the heavy tails of channels need (a tap that is empty for
+    most users can be strong for one).
+
+    Args:
+        network: Maps (N, 5 n_rx, n_tx, n_delay) and log sigma (N,) to (N, 3 n_rx, n_tx, n_delay).
+        variance: v, (2 n_rx, n_tx, n_delay), positive.
+    Source: the constants of Karras et al., 2022, arXiv:2206.00364, taken per coefficient.
+    """
+
+    variance: Tensor
+
+    def __init__(self, network: nn.Module, variance: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("variance", variance.clone())
+        self.event_shape = tuple(int(n) for n in variance.shape)
+
+    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        level, v = per_sample(sigma, x), self.variance
+        total = v + level**2
+        maps = self.network(_features(x / total.sqrt()), level.flatten().log())
+        f, gate = maps.to(x.dtype).split([x.shape[1], x.shape[1] // 2], dim=1)
+        c_skip, c_out = v / total, level * (v / total).sqrt()
+        return (c_skip + (1 - c_skip) * gate.repeat_interleave(2, dim=1)) * x + c_out * f
+
+    def wiener_error(self, sigma: Tensor | float, x: Tensor) -> Tensor:
+        """Mean squared error a coefficient of the Wiener filter, (N,): the scale of the loss."""
+        level = per_sample(sigma, x)
+        return (level**2 * self.variance / (self.variance + level**2)).flatten(1).mean(1)
+
+
+def _features(y: Tensor) -> Tensor:
+    """Compressed and plain coefficients and log power, (N, 5 n_rx, ...): peaks reach 30 deviations
+    and would drown the rest in one linear scale."""
+    power = y.unflatten(1, (-1, 2)).square().sum(2)  # (N, n_rx, n_tx, n_delay)
+    soft = y / (1 + power).sqrt().repeat_interleave(2, dim=1)
+    return torch.cat([soft, 0.2 * y, power.log1p()], dim=1)
+
+
+class GaussianDenoiser:
+    """Closed form for x0 ~ N(mean, diag(variance)): the exact law for tests and baselines.
+
+        D = mean + v / (v + sigma^2) (x - mean)
+    """
+
+    def __init__(self, mean: Tensor, variance: Tensor) -> None:
+        self.mean, self.variance = mean, variance
+        self.event_shape = tuple(int(n) for n in mean.shape)
+
+    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        level = per_sample(sigma, x)
+        return self.mean + self.variance / (self.variance + level**2) * (x - self.mean)
+
+
+class MixtureDenoiser:
+    """Closed form for a mixture of isotropic Gaussians, sum_k pi_k N(mu_k, s_k^2 I).
+
+        D = sum_k r_k(x) [mu_k + s_k^2 / (s_k^2 + sigma^2) (x - mu_k)]
+
+    with r_k the posterior probability of component k given x_sigma = x.
+
+    Args:
+        weights: pi, (K,), sums to one.
+        means: mu, (K, n).
+        deviations: s, (K,).
+    """
+
+    def __init__(self, weights: Tensor, means: Tensor, deviations: Tensor) -> None:
+        self.weights, self.means, self.deviations = weights, means, deviations
+        self.event_shape = (int(means.shape[1]),)
+
+    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        level = per_sample(sigma, x)  # (N, 1)
+        total = self.deviations**2 + level**2  # (N, K)
+        gap = x[:, None] - self.means  # (N, K, n)
+        log_r = self.weights.log() - 0.5 * (
+            gap.square().sum(2) / total + self.event_shape[0] * total.log()
+        )
+        shrunk = self.means + (self.deviations**2 / total)[..., None] * gap
+        return (log_r.softmax(1)[..., None] * shrunk).sum(1)

@@ -1,0 +1,238 @@
+"""The arrays that figures are drawn from, in one container, and the small sums that fill it.
+
+The engine fills a `ReportArrays` and keeps it in `samples.h5` by way of `to_flat`/`from_flat`
+(a mapping of path to array, ready for HDF5). Nothing here draws.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from channels.domains import to_spatial_frequency
+from reports.reweighting import normalised_weights
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exemplar:
+    """One channel of low or of high distortion with its reconstruction.
+
+    Attributes:
+        compressor: Whose distortion it is.
+        source: "base" or "real".
+        side: "low" or "high" distortion.
+        index: Row in the base samples or in the real file.
+        nmse: Its linear NMSE.
+        x: Audit-space map [2 n_rx, n_tx, n_delay]: (re rx0, im rx0, re rx1, ...), FFT order.
+        x_hat: Reconstruction, same shape and scale.
+    """
+
+    compressor: str
+    source: Literal["base", "real"]
+    side: Literal["low", "high"]
+    index: int
+    nmse: float
+    x: Array
+    x_hat: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportArrays:
+    """What the figures need. Mappings are by compressor name unless said otherwise.
+
+    Attributes:
+        delay_s: Delay of each tap, storage order, [n_delay].
+        sin_azimuth: sin(azimuth) of each beam, storage (FFT) order, [n_tx].
+        frequency_hz: Subcarrier offset from the carrier, [n_sub].
+        nmse_base: Linear NMSE of every base sample, [n_base].
+        nmse_real: Linear NMSE of every real channel, [n_real]; no entry without real channels.
+        log_l: Log importance weight of every base sample (q is proportional to l p), [n_base].
+        nmse_issgm: Linear NMSE of the paper's guided samples, [n_issgm]; may lack names.
+        exemplars: Low- and high-distortion channels of both sources, in order of display.
+        power_base: Mean power of all base samples, [n_tx, n_delay], FFT order; None without any.
+        power_real: The same of all real channels; None without any.
+        worst_base: Mean power of the worst `worst_share` of base samples, [n_tx, n_delay].
+        worst_real: The same of real channels.
+        worst_share: Share that counts as worst, 0.01 = 1 %.
+        bandwidth_known: False where the file gives no bandwidth: delay_s then counts taps and
+            frequency_hz counts subcarriers.
+        features_base: By feature name, one value a base sample as channels.features gives it,
+            [n_base].
+        features_real: By feature name, [n_real].
+    """
+
+    delay_s: Array
+    sin_azimuth: Array
+    frequency_hz: Array
+    nmse_base: Mapping[str, Array] = field(default_factory=dict)
+    nmse_real: Mapping[str, Array] = field(default_factory=dict)
+    log_l: Mapping[str, Array] = field(default_factory=dict)
+    nmse_issgm: Mapping[str, Array] = field(default_factory=dict)
+    exemplars: tuple[Exemplar, ...] = ()
+    power_base: Array | None = None
+    power_real: Array | None = None
+    worst_base: Mapping[str, Array] = field(default_factory=dict)
+    worst_real: Mapping[str, Array] = field(default_factory=dict)
+    worst_share: float = 0.01
+    bandwidth_known: bool = True
+    features_base: Mapping[str, Array] = field(default_factory=dict)
+    features_real: Mapping[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse maps whose axes do not fit, in one line that names them."""
+        shape = (len(self.sin_azimuth), len(self.delay_s))
+        maps = {"power_base": self.power_base, "power_real": self.power_real}
+        maps |= {f"worst_base[{k}]": v for k, v in self.worst_base.items()}
+        maps |= {f"worst_real[{k}]": v for k, v in self.worst_real.items()}
+        maps |= {f"exemplars[{i}].x": e.x[0] for i, e in enumerate(self.exemplars)}
+        for name, map_ in maps.items():
+            if map_ is not None and np.shape(map_) != shape:
+                raise ValueError(f"{name} must be [n_tx, n_delay] = {shape}; got {np.shape(map_)}.")
+
+    def to_flat(self) -> dict[str, Array]:
+        """Arrays by slash-separated path, for HDF5 groups; names are percent-free and reversible.
+
+        Mappings become "<field>/<i>" with their names in "<field>/names" (UTF-8 bytes), exemplars
+        one stacked array per attribute.
+        """
+        flat: dict[str, Array] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Mapping):
+                flat[f"{item.name}/names"] = _text(list(value))
+                flat |= {f"{item.name}/{i}": np.asarray(v) for i, v in enumerate(value.values())}
+            elif item.name == "exemplars":
+                flat |= _flat_exemplars(value)
+            elif value is not None:
+                flat[item.name] = np.asarray(value)
+        return flat
+
+    @classmethod
+    def from_flat(cls, flat: Mapping[str, Any]) -> "ReportArrays":
+        """Inverse of `to_flat`; values may be h5py datasets.
+
+        Raises:
+            ValueError: an axis is missing or shapes do not fit.
+        """
+        data = {key: np.asarray(value) for key, value in flat.items()}
+        found: dict[str, Any] = {}
+        for item in fields(cls):
+            if f"{item.name}/names" in data:
+                names = _untext(data[f"{item.name}/names"])
+                found[item.name] = {n: data[f"{item.name}/{i}"] for i, n in enumerate(names)}
+            elif item.name in data:
+                value = data[item.name]
+                found[item.name] = value.item() if value.ndim == 0 else value
+        found["exemplars"] = _read_exemplars(data)
+        missing = sorted({"delay_s", "sin_azimuth", "frequency_hz"} - set(found))
+        if missing:
+            raise ValueError(f"report arrays lack {', '.join(missing)}. Is the file complete?")
+        return cls(**found)
+
+
+def mean_power(x: npt.ArrayLike, weight: npt.ArrayLike | None = None) -> Array:
+    """Mean angular-delay power E|x|^2 over samples, summed over receive antennas.
+
+    Args:
+        x: Audit-space maps, real [n, 2 n_rx, n_tx, n_delay].
+        weight: Non-negative weight of each sample [n]; None counts all alike.
+    Returns:
+        Power [n_tx, n_delay], float64, FFT order.
+    """
+    maps = np.asarray(x)
+    w = np.ones(len(maps)) if weight is None else np.asarray(weight, dtype=np.float64)
+    if w.shape != (len(maps),) or w.sum() <= 0:
+        raise ValueError(f"weight must be [n] with a positive sum; got shape {w.shape}.")
+    return np.asarray(np.einsum("n,ncad,ncad->ad", w / w.sum(), maps, maps, dtype=np.float64))
+
+
+def map_power(x: npt.ArrayLike) -> Array:
+    """|x|^2 of one map summed over receive antennas, [2 n_rx, n_tx, n] -> [n_tx, n]."""
+    return np.asarray(np.square(np.asarray(x, dtype=np.float64)).sum(0))
+
+
+def to_spatial_map(x: npt.ArrayLike, n_sub: int) -> Array:
+    """Power over antennas and subcarriers of one angular-delay map, [2 n_rx, n_tx, n_delay].
+
+    Cropped delays count as zero. Summed over receive antennas: [n_tx, n_sub].
+    """
+    maps = np.asarray(x, dtype=np.float64)
+    full = np.zeros((*maps.shape[:2], max(n_sub, maps.shape[2])))
+    full[..., : maps.shape[2]] = maps
+    h = to_spatial_frequency(torch.complex(*(torch.from_numpy(full[i::2]) for i in (0, 1))))
+    return np.asarray(h.abs().square().sum(0))
+
+
+def worst_weight(
+    nmse: npt.ArrayLike, share: float = 0.01, log_w: npt.ArrayLike | None = None
+) -> Array:
+    """Weight of each sample within the worst `share` of the law the samples stand for.
+
+    Samples are taken from the highest NMSE down until they hold the share; the last one counts in
+    part, so the weights sum to the share exactly.
+
+    Args:
+        nmse: Distortion, higher is worse, [n].
+        share: Share in (0, 1].
+        log_w: Log weights [n] when the samples are not draws of the law itself.
+    Returns:
+        Weights [n], float64, sum = share.
+    """
+    bad = np.asarray(nmse, dtype=np.float64)
+    if not 0 < share <= 1:
+        raise ValueError(f"share must lie in (0, 1]; got {share}. 1 % is written 0.01.")
+    w = normalised_weights(np.zeros(len(bad)) if log_w is None else log_w)
+    order = np.argsort(-bad, kind="stable")
+    before = np.cumsum(w[order]) - w[order]  # mass of all worse samples
+    kept = np.zeros_like(w)
+    kept[order] = np.clip(share - before, 0.0, w[order])
+    return kept
+
+
+def exemplar_indices(nmse: npt.ArrayLike, k: int = 1) -> tuple[Array, Array]:
+    """Rows of the k lowest (ascending) and the k highest distortions (descending)."""
+    order = np.argsort(np.asarray(nmse), kind="stable")
+    return order[:k], order[::-1][:k]
+
+
+def _text(names: list[str]) -> Array:
+    """Names as one uint8 vector, so that any file format can hold them (null-separated)."""
+    return np.frombuffer("\0".join(names).encode("utf-8"), dtype=np.uint8)
+
+
+def _untext(codes: Array) -> list[str]:
+    text = codes.astype(np.uint8).tobytes().decode("utf-8")
+    return text.split("\0") if text else []
+
+
+def _flat_exemplars(exemplars: tuple[Exemplar, ...]) -> dict[str, Array]:
+    if not exemplars:
+        return {}
+    flat = {f"exemplars/{key}": _text([str(getattr(e, key)) for e in exemplars])
+            for key in ("compressor", "source", "side")}  # fmt: skip
+    for key in ("index", "nmse", "x", "x_hat"):
+        flat[f"exemplars/{key}"] = np.stack([np.asarray(getattr(e, key)) for e in exemplars])
+    return flat
+
+
+def _read_exemplars(data: Mapping[str, Array]) -> tuple[Exemplar, ...]:
+    if "exemplars/x" not in data:
+        return ()
+    words = {key: _untext(data[f"exemplars/{key}"]) for key in ("compressor", "source", "side")}
+    return tuple(
+        Exemplar(
+            compressor=words["compressor"][i],
+            source="real" if words["source"][i] == "real" else "base",
+            side="high" if words["side"][i] == "high" else "low",
+            index=int(data["exemplars/index"][i]),
+            nmse=float(data["exemplars/nmse"][i]),
+            x=x,
+            x_hat=data["exemplars/x_hat"][i],
+        )
+        for i, x in enumerate(data["exemplars/x"])
+    )

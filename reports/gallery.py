@@ -1,0 +1,158 @@
+"""Which figures a report shows, in which section, and the caption that says what to look for.
+
+Figures are drawn one after the other and kept as PNG bytes. matplotlib is imported on the first
+call, not with this module.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from reports.figure_data import Exemplar, ReportArrays
+from reports.schema import CompressorRow, RealismItem, Result
+from reports.words import share_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Section = Literal["overview", "compressor", "realism"]
+_MANY = 5  # compressors from which figures are drawn coarser, to keep the page small
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One figure of the page: a file name without ending, a caption, the PNG."""
+
+    name: str
+    section: Section
+    compressor: str
+    caption: str
+    alt: str
+    png: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    name: str
+    section: Section
+    compressor: str
+    caption: str
+    alt: str
+    draw: Callable[[], "Figure"]
+
+
+def draw_gallery(result: Result, arrays: ReportArrays | None) -> list[Picture]:
+    """All figures that the result and its arrays allow, in reading order."""
+    from reports.figures import png_bytes
+
+    dpi = 170 if len(result.compressors) < _MANY else 110
+    return [
+        Picture(name=plan.name, section=plan.section, compressor=plan.compressor,
+                caption=plan.caption, alt=plan.alt, png=png_bytes(plan.draw(), dpi))
+        for plan in _plans(result, arrays)
+    ]  # fmt: skip
+
+
+def slug(index: int, name: str) -> str:
+    """File-name form of a compressor: position and letters, unique and safe."""
+    letters = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
+    return f"{index + 1}-{letters}" if letters else str(index + 1)
+
+
+def _plans(result: Result, arrays: ReportArrays | None) -> Iterator[_Plan]:
+    from reports.figures import overview_figure
+
+    if any(row.estimates.tails for row in result.compressors):
+        yield _Plan(
+            name="overview", section="overview", compressor="",
+            alt="Failure probability per compressor with intervals",
+            caption="How often each compressor fails. Look for rows where dot and square lie "
+            "apart: there the base law and the real channels disagree.",
+            draw=lambda: overview_figure(result),
+        )  # fmt: skip
+    if arrays is None:
+        return
+    for i, row in enumerate(result.compressors):
+        yield from _compressor_plans(row, arrays, slug(i, row.name))
+    yield from _realism_plans(result, arrays)
+
+
+def _compressor_plans(row: CompressorRow, arrays: ReportArrays, tag: str) -> Iterator[_Plan]:
+    from reports import figures
+
+    name = row.name
+    if name in arrays.nmse_base or name in arrays.nmse_real:
+        levels = {tail.threshold: tail.nmse_db for tail in row.estimates.tails}
+        yield _Plan(
+            name=f"distortion-{tag}", section="compressor", compressor=name,
+            alt=f"Distribution of the distortion of {name}",
+            caption="Distortion under the base law p, under the failure-weighted law q and on real "
+            "channels. Look below for the tails: where the blue line leaves the dashed one, tail "
+            "probabilities of base samples are off by that factor.",
+            draw=lambda: figures.distortion_figure(arrays, name, levels),
+        )  # fmt: skip
+    if name in arrays.worst_base or name in arrays.worst_real:
+        share = share_text(arrays.worst_share)
+        yield _Plan(
+            name=f"worst-{tag}", section="compressor", compressor=name,
+            alt=f"Mean angular-delay power of the worst channels of {name}",
+            caption=f"Where the worst {share} put their power. Red marks angles and delays with "
+            "more power than usual, blue with less; grey cells hold next to none. Trust patterns "
+            "that show in both lower panels.",
+            draw=lambda: figures.worst_figure(arrays, name),
+        )  # fmt: skip
+    sources: tuple[Literal["real", "base"], ...] = ("real", "base")
+    for source in sources:
+        pair = exemplar_pair(arrays, name, source)
+        if pair is not None:
+            yield _exemplar_plan(arrays, *pair, tag)
+
+
+def _exemplar_plan(arrays: ReportArrays, low: Exemplar, high: Exemplar, tag: str) -> _Plan:
+    from reports.figures import exemplar_figure
+
+    whose = "real channel" if low.source == "real" else "base sample"
+    return _Plan(
+        name=f"exemplars-{low.source}-{tag}", section="compressor", compressor=low.compressor,
+        alt=f"A {whose} of low and one of high distortion for {low.compressor}",
+        caption=f"{whose.capitalize()}s number {low.index} (easy) and {high.index} (hard). "
+        "Compare how many angle-delay cells carry power, and how much of the hard channel is left "
+        "in its error, on the same scale.",
+        draw=lambda: exemplar_figure(arrays, low, high),
+    )  # fmt: skip
+
+
+def exemplar_pair(
+    arrays: ReportArrays, name: str, source: Literal["base", "real"]
+) -> tuple[Exemplar, Exemplar] | None:
+    """The first low- and the first high-distortion channel of one compressor and source."""
+    mine = [e for e in arrays.exemplars if e.compressor == name and e.source == source]
+    low = next((e for e in mine if e.side == "low"), None)
+    high = next((e for e in mine if e.side == "high"), None)
+    return None if low is None or high is None else (low, high)
+
+
+def _realism_plans(result: Result, arrays: ReportArrays) -> Iterator[_Plan]:
+    from reports.figures import realism_figure
+
+    kinds: tuple[Literal["distortion", "feature"], ...] = ("distortion", "feature")
+    for kind in kinds:
+        base = arrays.nmse_base if kind == "distortion" else arrays.features_base
+        real = arrays.nmse_real if kind == "distortion" else arrays.features_real
+        items = [i for i in result.realism if i.kind == kind and i.name in base and i.name in real]
+        if items:
+            yield _realism_plan(kind, items, partial(realism_figure, base, real, items))
+
+
+def _realism_plan(kind: str, items: list[RealismItem], draw: Callable[[], "Figure"]) -> _Plan:
+    what = "distortion of each compressor" if kind == "distortion" else "physical features"
+    worst = max(items, key=lambda item: item.ks or 0.0)
+    return _Plan(
+        name=f"realism-{kind}", section="realism", compressor="",
+        alt=f"Distribution functions of the {what}, base samples and real channels",
+        caption=f"The {what}: base samples (solid) against real channels (dashed). The KS distance "
+        f"is the largest vertical gap; the widest is in {worst.label}.",
+        draw=draw,
+    )  # fmt: skip

@@ -1,0 +1,120 @@
+"""Axes, maps and marks that the figures share: one look, one place for the FFT shift.
+
+Imports matplotlib, so only figures.py imports it, and figures.py only inside functions.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from reports.estimates import Estimate
+from reports.figure_data import ReportArrays
+
+Array = npt.NDArray[Any]
+
+BASE, TILTED, REAL, ISSGM = "#0072B2", "#D55E00", "#1a1a1a", "#009E73"  # Okabe and Ito 2008
+WIDTH = 4.8  # inches
+FLOOR_DB = -30.0  # of every power map
+SMALL, NORMAL = 8.0, 9.0  # points
+
+
+def to_db(power: npt.ArrayLike) -> Array:
+    """10 log10 of a linear ratio; exact zeros are shown at -100 dB."""
+    return np.asarray(10 * np.log10(np.maximum(np.asarray(power, dtype=np.float64), 1e-10)))
+
+
+def finish(figure: Figure) -> Figure:
+    """One font size and thin frames on all axes."""
+    for axis in figure.axes:
+        axis.tick_params(labelsize=SMALL, width=0.6, length=3)
+        axis.xaxis.label.set_fontsize(NORMAL)
+        axis.yaxis.label.set_fontsize(NORMAL)
+        for side in axis.spines.values():
+            side.set_linewidth(0.6)
+    return figure
+
+
+def empty(figure: Figure, text: str) -> Figure:
+    """A small figure that says in words why there is nothing to see."""
+    figure.set_size_inches(WIDTH, 1.0)
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=NORMAL, color="#555555")
+    return figure
+
+
+def delay_label(arrays: ReportArrays) -> str:
+    """Title of a delay axis."""
+    return "delay [ns]" if arrays.bandwidth_known else "delay [taps]"
+
+
+def frequency_label(arrays: ReportArrays) -> str:
+    """Title of a subcarrier axis."""
+    return "subcarrier offset [MHz]" if arrays.bandwidth_known else "subcarrier"
+
+
+def angular_axes(axis: Axes, arrays: ReportArrays, power: Array, peak: float) -> AxesImage:
+    """Power over angle and delay [dB re `peak`], angles in rising order."""
+    level = to_db(np.asarray(power) / max(peak, 1e-30))
+    return angular_image(axis, arrays, level, cmap="viridis", vmin=FLOOR_DB, vmax=0)
+
+
+def angular_image(axis: Axes, arrays: ReportArrays, values: Array, **style: Any) -> AxesImage:
+    """An angular-delay map [n_tx, n_delay] in FFT order, drawn over sin(azimuth) and ns."""
+    order = np.argsort(arrays.sin_azimuth, kind="stable")  # the FFT shift, whatever the origin
+    scale = 1e9 if arrays.bandwidth_known else 1.0
+    sine, delay = arrays.sin_azimuth[order], arrays.delay_s * scale
+    extent = (*_ends(delay), *_ends(sine))
+    return axis.imshow(values[order], aspect="auto", origin="lower", extent=extent,
+                       interpolation="nearest", **style)  # fmt: skip
+
+
+def spatial_axes(axis: Axes, arrays: ReportArrays, power: Array) -> AxesImage:
+    """Channel magnitude [dB re its own peak] over antenna index and subcarrier offset."""
+    n_tx, scale = power.shape[0], 1e-6 if arrays.bandwidth_known else 1.0
+    extent = (*_ends(arrays.frequency_hz * scale), -0.5, n_tx - 0.5)
+    return axis.imshow(to_db(power / max(float(power.max()), 1e-30)), aspect="auto", origin="lower",
+                       extent=extent, interpolation="nearest", cmap="viridis", vmin=FLOOR_DB,
+                       vmax=0)  # fmt: skip
+
+
+def colour_bar(
+    figure: Figure, image: AxesImage | None, axes: Iterable[Axes], text: str, *,
+    vertical: bool = False,
+) -> None:  # fmt: skip
+    """One colour bar for several axes: below them, or at their right."""
+    if image is None:
+        return
+    where = "right" if vertical else "bottom"
+    bar = figure.colorbar(image, ax=list(np.ravel(np.asarray(axes, dtype=object))), location=where,
+                          fraction=0.05, pad=0.02, aspect=30)  # fmt: skip
+    bar.set_label(text, fontsize=NORMAL)
+    bar.ax.tick_params(labelsize=SMALL)
+
+
+def dot(
+    axis: Axes, estimate: Estimate | None, y: float, color: str, marker: str, face: str
+) -> None:
+    """A probability [%] with its interval; an arrow from the upper bound when none was seen."""
+    if estimate is None:
+        return
+    value = 100 * estimate.value
+    lo, hi = (100 * x for x in estimate.interval or (estimate.value, estimate.value))
+    if value <= 0:
+        if hi > 0:
+            axis.annotate("", (hi / 4, y), (hi, y), arrowprops={"arrowstyle": "->", "color": color})
+            axis.plot([hi / 4, hi], [y, y], color=color, alpha=0)  # keeps the arrow in view
+            axis.plot([hi], [y], marker="|", color=color)
+        return
+    axis.plot([max(lo, value / 100), hi], [y, y], color=color, linewidth=1.4)
+    axis.plot([value], [y], marker=marker, color=color, markerfacecolor=face, markersize=5)
+
+
+def _ends(centres: Array) -> tuple[float, float]:
+    """Outer edges of equally spaced bins."""
+    x = np.asarray(centres, dtype=np.float64)
+    half = (x[-1] - x[0]) / (2 * (len(x) - 1)) if len(x) > 1 else 0.5
+    return float(x[0] - half), float(x[-1] + half)

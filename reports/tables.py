@@ -1,0 +1,186 @@
+"""The one table of the report, a row per compressor, and its forms for terminal and Markdown.
+
+`result_table` decides columns and cells once; the page, the terminal and Markdown only print them.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from rich.table import Table
+from rich.text import Text
+
+from reports.estimates import Estimate, format_parts
+from reports.schema import CompressorRow, LossSummary, Result, Tail, Threshold
+from reports.words import UNKNOWN, answer, decibel, number
+
+Tone = Literal["", "good", "bad", "unsure"]
+_TONES: dict[str, Tone] = {"agree": "good", "differ": "bad", "cannot tell": "unsure"}
+_STYLES: dict[Tone, str] = {"": "", "good": "green", "bad": "red", "unsure": "yellow"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column: the heading it shares with its neighbours, its own title, and what it means."""
+
+    group: str
+    title: str
+    help: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A figure, its interval or a remark in small print, and how it should strike the eye."""
+
+    text: str
+    detail: str = ""
+    tone: Tone = ""
+
+
+def result_table(result: Result) -> tuple[list[Column], list[list[Cell]]]:
+    """Columns and rows of the main table; None reads "unknown"."""
+    rows = [_row(result, row) for row in result.compressors]
+    return _columns(result), rows
+
+
+def summary_table(result: Result) -> Table:
+    """The main table for the terminal, transposed: a column per compressor fits 80 characters."""
+    columns, rows = result_table(result)
+    table = Table(title="csi-audit", title_justify="left", show_lines=False)
+    table.add_column(columns[0].title)
+    for row in rows:
+        table.add_column(Text(row[0].text), justify="right")
+    previous = ""
+    for i, column in enumerate(columns[1:], start=1):
+        if column.group != previous and previous:
+            table.add_section()
+        previous = column.group
+        table.add_row(Text(plain_title(column)), *(_terminal_cell(row[i]) for row in rows))
+    return table
+
+
+def markdown_summary(result: Result) -> str:
+    """The answer, the main table and the warnings as Markdown (GitHub flavour)."""
+    columns, rows = result_table(result)
+    lines = [_md(sentence) for sentence in answer(result)] + [""]
+    lines += ["| " + " | ".join(_md(plain_title(column)) for column in columns) + " |"]
+    lines += ["|" + " --- |" * len(columns)]
+    for row in rows:
+        lines += ["| " + " | ".join(_md(f"{c.text} {c.detail}".strip()) for c in row) + " |"]
+    lines += ["", f"Audited law: {_md(result.audited_law or UNKNOWN)}"]
+    lines += [f"- Warning: {_md(warning)}" for warning in result.warnings]
+    return "\n".join(lines) + "\n"
+
+
+def plain_title(column: Column) -> str:
+    """Group and title in one line: "NMSE [dB], real"."""
+    return f"{column.group}, {column.title}" if column.group else column.title
+
+
+def threshold_title(threshold: Threshold) -> str:
+    """ "P(NMSE > −5 dB)", or with the label where every compressor has its own threshold."""
+    what = threshold.label if threshold.nmse_db is None else decibel(threshold.nmse_db)
+    return f"P(NMSE > {what})"
+
+
+def _columns(result: Result) -> list[Column]:
+    columns = [Column(group="", title="Compressor", help="Name and code length in real numbers.")]
+    for tau in result.tau:
+        group = threshold_title(tau)
+        columns += [
+            Column(group=group, title="real", help=f"Counted on real channels. {tau.origin}"),
+            Column(group=group, title="base", help=f"On samples of the base law. {tau.origin}"),
+            Column(group=group, title="agree?", help="Do base samples and real channels agree?"),
+        ]
+    return [
+        *columns,
+        Column(group="Mean loss L", title="E_p[L]", help="Mean over the base law."),
+        Column(group="Mean loss L", title="E_q[L]", help="Mean over the failure-weighted law."),
+        Column(group="NMSE [dB]", title="real", help="Mean over real channels, then dB."),
+        Column(group="NMSE [dB]", title="base", help="Mean over base samples, then dB."),
+        Column(group="SGCS", title="real", help="Mean squared cosine similarity, 1 is perfect."),
+        Column(group="SGCS", title="base", help="The same on base samples."),
+        Column(group="", title="Code length", help="Real numbers in one codeword."),
+        Column(group="", title="Against KLT", help="The KLT with as many reals; + is better."),
+    ]
+
+
+def _row(result: Result, row: CompressorRow) -> list[Cell]:
+    tails = {tail.threshold: tail for tail in row.estimates.tails}
+    cells = [Cell(text=row.name)]
+    for tau in result.tau:
+        cells += _tail_cells(result, tails.get(tau.label), tau)
+    several = len({other.estimates.loss for other in result.compressors}) > 1
+    loss = f" {row.estimates.loss}" if several else ""
+    means = (_named(row.estimates.e_p, loss), _named(row.estimates.e_q, loss))
+    cells += [_doubtful(result, cell) for cell in means]
+    cells += [_decibel_cell(row, "real"), _doubtful(result, _decibel_cell(row, "base"))]
+    sgcs = row.losses.get("sgcs")
+    cells += [_loss_cell(sgcs, "real"), _doubtful(result, _loss_cell(sgcs, "base"))]
+    return [*cells, Cell(text=f"{row.n_code:,}", detail="reals"), _klt_cell(row)]
+
+
+def _tail_cells(result: Result, tail: Tail | None, tau: Threshold) -> list[Cell]:
+    if tail is None:
+        return [Cell(text=UNKNOWN)] * 3
+    at = f"at {decibel(tail.nmse_db)}" if tau.nmse_db is None else ""
+    verdict = tail.agreement if tail.base and tail.real else UNKNOWN
+    return [
+        estimate_cell(tail.real, percent=True),
+        _doubtful(result, estimate_cell(tail.base, percent=True)),
+        Cell(text=verdict, detail=at, tone=_TONES.get(verdict, "")),
+    ]
+
+
+def estimate_cell(estimate: Estimate | None, *, percent: bool = False) -> Cell:
+    """An estimate as a cell, its interval in small print; a star where its status is not ok."""
+    if estimate is None:
+        return Cell(text=UNKNOWN)
+    text, detail = format_parts(estimate, percent=percent)
+    uneven = estimate.status.startswith("weights too uneven")
+    return Cell(
+        text=f"{text} *" if uneven else text, detail=detail, tone="unsure" if uneven else ""
+    )
+
+
+def _doubtful(result: Result, cell: Cell) -> Cell:
+    """A figure on base samples, marked where the base law misses the real channels."""
+    doubt = result.base.verdict == "misses" and cell.text != UNKNOWN
+    return replace(cell, tone="unsure") if doubt else cell
+
+
+def _named(estimate: Estimate | None, loss: str) -> Cell:
+    """An estimate with the name of its loss behind it, where rows have different losses."""
+    cell = estimate_cell(estimate)
+    return cell if estimate is None else replace(cell, text=cell.text + loss)
+
+
+def _loss_cell(loss: LossSummary | None, source: Literal["base", "real"]) -> Cell:
+    estimate = None if loss is None else loss.real if source == "real" else loss.base
+    return Cell(text=UNKNOWN if estimate is None else f"{estimate.value:.3f}")
+
+
+def _decibel_cell(row: CompressorRow, source: Literal["base", "real"]) -> Cell:
+    return Cell(text=number(row.mean_db(source)))
+
+
+def _klt_cell(row: CompressorRow) -> Cell:
+    gain = row.against_klt_db
+    if gain is None:
+        return Cell(text="n/a" if row.against_klt else UNKNOWN)
+    if abs(gain) < 0.05:
+        return Cell(text="level")
+    tone: Tone = "good" if gain > 0 else "bad"
+    return Cell(text=f"{'+' if gain > 0 else '−'}{abs(gain):.1f} dB", tone=tone,
+                detail="better" if gain > 0 else "worse")  # fmt: skip
+
+
+def _terminal_cell(cell: Cell) -> Text:
+    text = Text(cell.text, style=_STYLES[cell.tone])
+    return text.append(f" {cell.detail}", style="dim") if cell.detail else text
+
+
+def _md(text: str) -> str:
+    """Text that Markdown shows as it stands: no markup, no table breaks, no HTML."""
+    for sign in "\\`*_[]|#":
+        text = text.replace(sign, "\\" + sign)
+    return text.replace("<", "&lt;").replace("\n", " ")

@@ -1,0 +1,248 @@
+"""Plain English from figures: the answer on the first screen, sentences, numbers for display.
+
+Everything is built from a `Result`; nothing is computed here beyond choosing what to say. Text is
+plain: escaping is the page's business.
+"""
+
+from collections.abc import Sequence
+
+from reports.estimates import Estimate, agree, format_estimate
+from reports.schema import CompressorRow, RealismItem, Result, Tail, Threshold, WorstFeature
+
+UNKNOWN = "unknown"
+_SPECIAL = 3.0  # standard errors from which a feature of the worst channels is worth a sentence
+
+
+def answer(result: Result) -> tuple[str, str, str]:
+    """Three sentences: who fails most often, whether to trust it, what the worst channels are."""
+    return failure_sentence(result), trust_sentence(result), worst_sentence(result)
+
+
+def failure_sentence(result: Result) -> str:
+    """Which compressor fails most often, on which threshold, with both probabilities."""
+    threshold = main_threshold(result)
+    if threshold is None:
+        return "No compressor has a failure probability at any threshold: nothing was counted."
+    ranked = ranked_tails(result, threshold)
+    if not ranked:
+        return f"Nothing was counted at the threshold {threshold.label}."
+    (row, tail), (least, low) = ranked[0], ranked[-1]
+    where = f"NMSE above {decibel(tail.nmse_db)}"
+    if threshold.nmse_db is None:
+        return (
+            f"Each compressor has its own threshold ({threshold.label}); for {row.name} "
+            f"({where}) the channel fails on {_both(tail)}."
+        )
+    if len(ranked) == 1:
+        return f"{row.name} fails ({where}) on {_both(tail)}."
+    gap = agree(_lead(tail), _lead(low))
+    if gap != "differ":
+        return (
+            f"No compressor clearly fails more often than another ({where}): {row.name} on "
+            f"{_both(tail)}, and {least.name} on {_percent(_lead(low))}."
+        )
+    return (
+        f"{row.name} fails most often ({where}): on {_both(tail)}; "
+        f"{least.name} fails least, on {_percent(_lead(low))}."
+    )
+
+
+def trust_sentence(result: Result) -> str:
+    """Whether the base law can stand for the real channels, with the KS distances that say so."""
+    rows = [item for item in result.realism if item.kind == "distortion" and item.ks is not None]
+    if not rows or result.base.verdict == "not checked":
+        if not result.base.n_samples:
+            return "There is no base law here: every figure is counted on the real channels."
+        return (
+            "The base law was not checked against real channels, so the figures below hold for "
+            "the base law alone and may be far from the field."
+        )
+    worst = max(rows, key=lambda item: item.ks or 0.0)
+    numbers = (
+        f"distortions on its samples and on real channels differ by a KS distance of at most "
+        f"{worst.ks:.3f} ({worst.label}), where a perfect model would show {worst.floor_mean:.3f}"
+    )
+    if result.base.verdict == "misses":
+        return (
+            f"The base law misses the real channels: {numbers} and at most {worst.limit:.2f} is "
+            "accepted. Trust the columns counted on real channels; figures on base samples, and "
+            "E_q[L] with them, are indications only."
+        )
+    return f"The base law can stand for the real channels here: {numbers}. {_tally(result)}"
+
+
+def worst_sentence(result: Result) -> str:
+    """What is special about the worst channels of the compressor that fails most."""
+    row, features = leading_worst(result)
+    if row is None or not features:
+        return "What is special about the worst channels was not computed."
+    first = features[0]
+    whose = "real channels" if first.source == "real" else "base samples"
+    group = f"the worst {share_text(first.share)} of {whose} for {row.name}"
+    special = [item for item in features if abs(item.shift) >= _SPECIAL][:2]
+    if not special:
+        return f"No feature stands out in {group} ({first.n_worst} channels)."
+    facts = " and ".join(feature_fact(item) for item in special)
+    others = same_mode(result, row, first)
+    also = f" The same feature leads for {joined(others)}." if others else ""
+    return f"{group[0].upper()}{group[1:]} ({first.n_worst} channels) have {facts}.{also}"
+
+
+def leading_worst(result: Result) -> tuple[CompressorRow | None, tuple[WorstFeature, ...]]:
+    """The compressor that fails most often and its features, real channels unless base is asked."""
+    threshold = main_threshold(result)
+    ranked = ranked_tails(result, threshold) if threshold else []
+    candidates = [row for row, _ in ranked] or list(result.compressors)
+    source = "base" if result.base.verdict == "credible" else "real"
+    for row in candidates:
+        for choice in (source, "real", "base"):
+            found = tuple(item for item in row.worst if item.source == choice)
+            if found:
+                return row, found
+    return None, ()
+
+
+def same_mode(result: Result, row: CompressorRow, first: WorstFeature) -> list[str]:
+    """Other compressors whose worst channels are led by the same feature, in the same direction."""
+    names = []
+    for other in result.compressors:
+        lead = next((item for item in other.worst if item.source == first.source), None)
+        if other.name == row.name or lead is None or abs(lead.shift) < _SPECIAL:
+            continue
+        if lead.feature == first.feature and (lead.shift > 0) == (first.shift > 0):
+            names.append(other.name)
+    return names
+
+
+def feature_fact(item: WorstFeature) -> str:
+    """What sets worst channels apart: `larger delay spread (median 210 ns, over all 95 ns)`."""
+    words = ("more", "fewer") if item.label.endswith("s") else ("larger", "smaller")
+    more = words[0] if item.shift > 0 else words[1]
+    unit = f" {item.unit}" if item.unit else ""
+    medians = f"median {item.median_worst:.3g}{unit}, over all {item.median_all:.3g}{unit}"
+    return f"{more} {lower_first(item.label)} ({medians})"
+
+
+def klt_sentence(name: str, against_klt_db: float | None) -> str:
+    """Whether a compressor beats the KLT of equal code length.
+
+    Args:
+        name: The compressor.
+        against_klt_db: NMSE_KLT - NMSE [dB]; positive = better than the KLT.
+    """
+    if against_klt_db is None:
+        return f"{name} was not compared with the KLT of equal code length."
+    size = f"{abs(against_klt_db):.1f} dB"
+    if abs(against_klt_db) < 0.05:
+        return f"{name} is level with the KLT of equal code length."
+    if against_klt_db > 0:
+        return f"{name} beats the KLT of equal code length by {size}."
+    return f"{name} does not beat the KLT of equal code length: it is {size} worse."
+
+
+def main_threshold(result: Result) -> Threshold | None:
+    """The threshold that ranks compressors: the first common one, else the first at all."""
+    used = {tail.threshold for row in result.compressors for tail in row.estimates.tails}
+    known = [threshold for threshold in result.tau if threshold.label in used]
+    common = [threshold for threshold in known if threshold.nmse_db is not None]
+    return next(iter(common + known), None)
+
+
+def ranked_tails(result: Result, threshold: Threshold) -> list[tuple[CompressorRow, Tail]]:
+    """Compressors with a probability at the threshold, most failures first."""
+    pairs = [
+        (row, tail)
+        for row in result.compressors
+        for tail in row.estimates.tails
+        if tail.threshold == threshold.label and _lead(tail) is not None
+    ]
+    return sorted(pairs, key=lambda pair: -_value(_lead(pair[1])))
+
+
+def realism_phrase(item: RealismItem) -> str:
+    """One row of the realism table in words."""
+    if item.ks is None or item.floor_mean is None or item.floor_95 is None:
+        return "not checked"
+    ratio = item.ks / item.floor_mean
+    return f"{item.verdict} ({ratio:.1f} times a perfect model's mean)"
+
+
+def decibel(value: float | None, digits: int = 2) -> str:
+    """A level as text with a true minus sign: "−5 dB", "−0.41 dB"; None reads "unknown"."""
+    if value is None:
+        return UNKNOWN
+    return f"{number(value, digits)} dB"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Fixed digits, trailing zeros dropped, a true minus sign; None reads "unknown"."""
+    if value is None:
+        return UNKNOWN
+    text = f"{value:.{digits}f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text.replace("-", "−")
+
+
+def share_text(share: float) -> str:
+    """0.01 as "1 %"."""
+    return f"{100 * share:g} %"
+
+
+def joined(names: Sequence[str]) -> str:
+    """Names in a sentence: "A", "A and B", "A, B and C"."""
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def lower_first(text: str) -> str:
+    """First letter in lower case, unless the word is an acronym such as RMS."""
+    return text[:1].lower() + text[1:] if not text[:2].isupper() else text
+
+
+def _lead(tail: Tail) -> Estimate | None:
+    """The figure that ranks: counted on real channels where there are any."""
+    return tail.real if tail.real is not None else tail.base
+
+
+def _value(estimate: Estimate | None) -> float:
+    return estimate.value if estimate else 0.0
+
+
+def _percent(estimate: Estimate | None) -> str:
+    """A probability in a sentence: `2.1 % [1.5, 2.8]` or `none (below 0.61 %)`."""
+    if estimate is not None and estimate.value == 0 and estimate.interval:
+        return f"none (below {100 * estimate.interval[1]:.2g} %)"
+    return format_estimate(estimate, percent=True)
+
+
+def _both(tail: Tail) -> str:
+    """`2.1 % [..] of 2,000 real channels and 1.9 % [..] of 800 base samples`."""
+    parts = []
+    for estimate, whose in ((tail.real, "real channels"), (tail.base, "base samples")):
+        if estimate is not None:
+            share = _percent(estimate)
+            if share.startswith("none "):
+                parts.append(f"none of {estimate.n:,} {whose} {share[5:]}")
+            else:
+                parts.append(f"{share} of {estimate.n:,} {whose}")
+    return joined(parts)
+
+
+def _tally(result: Result) -> str:
+    """How many tail probabilities agree between base samples and real channels."""
+    words = [
+        tail.agreement
+        for row in result.compressors
+        for tail in row.estimates.tails
+        if tail.base is not None and tail.real is not None
+    ]
+    if not words:
+        return ""
+    phrases = {
+        "agree": "{} agree",
+        "differ": "{} differ",
+        "cannot tell": "{} rest on too few failures to tell",
+    }
+    parts = [text.format(words.count(word)) for word, text in phrases.items() if word in words]
+    return f"Of {len(words)} failure probabilities on both sides, {joined(parts)}."

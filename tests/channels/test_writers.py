@@ -1,0 +1,107 @@
+"""Compact HDF5 out, and the bundled sample with its card."""
+
+import dataclasses
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+import torch
+
+from channels import ChannelSet, CsiAuditError, file_sha256, load_channels, write_channels
+from channels.sample import make_sample, sample_path
+
+
+@pytest.mark.unit
+def test_written_channels_come_back(tmp_path: Path, make_channels: Any) -> None:
+    channels = make_channels(n=7, n_rx=2)
+    write_channels(tmp_path / "a.h5", channels)
+    again = load_channels(tmp_path / "a.h5")
+    error = (again.h - channels.h).abs().square().sum() / channels.h.abs().square().sum()
+    assert float(error) < 1e-6
+    assert torch.equal(again.power_db, channels.power_db)
+    assert again.grid == channels.grid
+    assert again.labels.keys() == channels.labels.keys()
+    for name, label in channels.labels.items():
+        assert torch.equal(again.label(name), label)
+        assert again.label(name).dtype == label.dtype
+
+
+@pytest.mark.unit
+def test_file_has_the_documented_layout(tmp_path: Path, sample: ChannelSet) -> None:
+    write_channels(tmp_path / "a.h5", sample.subset(slice(70)), attributes={"generator": "test"})
+    with h5py.File(tmp_path / "a.h5") as file:
+        h = file["h"]
+        assert (h.dtype, h.shape) == ("<f2", (70, 2, 32, 32))
+        assert (h.compression, h.shuffle) == ("gzip", True)
+        assert file.attrs["generator"] == "test"
+        assert file.attrs["scale"] == "unit mean |h|^2 per user; power_db restores it"
+        assert file.attrs["scenario"] == "3GPP_38.901_UMi"
+        assert file["is_los"].dtype == "u1"
+
+
+@pytest.mark.unit
+def test_equal_channels_give_equal_bytes(tmp_path: Path, sample: ChannelSet) -> None:
+    part = sample.subset(slice(70))
+    write_channels(tmp_path / "a.h5", part)
+    write_channels(tmp_path / "b.h5", load_channels(tmp_path / "a.h5"))
+    assert file_sha256(tmp_path / "a.h5") == file_sha256(tmp_path / "b.h5")
+
+
+@pytest.mark.unit
+def test_errors(tmp_path: Path, make_channels: Any) -> None:
+    channels = make_channels()
+    with pytest.raises(CsiAuditError, match=r"gzip_level must lie in 0\.\.9; got 10"):
+        write_channels(tmp_path / "a.h5", channels, gzip_level=10)
+    named = dataclasses.replace(channels, labels={"h": torch.zeros(6)})
+    with pytest.raises(CsiAuditError, match=r"labels must not be named \['h'\]"):
+        write_channels(tmp_path / "a.h5", named)
+    with pytest.raises(CsiAuditError, match=r"x/a\.h5 cannot be written: the folder"):
+        write_channels(tmp_path / "x" / "a.h5", channels)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.golden
+def test_card_describes_the_sample(sample: ChannelSet) -> None:
+    card = json.loads(sample_path().with_suffix(".card.json").read_text())
+    assert card["sha256"] == sample.source.sha256 == file_sha256(sample_path())
+    assert card["bytes"] == sample_path().stat().st_size <= 7_000_000
+    assert card["drop_seeds"] == sorted(set(sample.label("drop_seed").tolist()))
+    assert card["statistics"]["share_los"] == float(sample.label("is_los").double().mean())
+    assert card["generator"] == "QuaDRiGa 2.8.1"
+    assert "non-commercial" in card["licence"]
+    assert "reporting only" in card["use"].lower()
+
+
+@pytest.mark.golden
+def test_sample_can_be_made_again(shared_data: Path, tmp_path: Path) -> None:
+    make_sample(shared_data, tmp_path / "umi_sample.h5")
+    for suffix in (".h5", ".card.json"):
+        made = tmp_path / f"umi_sample{suffix}"
+        assert made.read_bytes() == sample_path().with_suffix(suffix).read_bytes()
+
+
+@pytest.mark.unit
+def test_sample_needs_whole_drops(tmp_path: Path, make_channels: Any) -> None:
+    write_channels(tmp_path / "umi_test.h5", make_channels(n=6))
+    with pytest.raises(CsiAuditError, match=r"must hold at least 8 drops; got 3"):
+        make_sample(tmp_path, tmp_path / "a.h5")
+    plain = dataclasses.replace(make_channels(n=6), labels={})
+    write_channels(tmp_path / "umi_test.h5", plain)
+    with pytest.raises(CsiAuditError, match="has no drop_seed: drops cannot be kept whole"):
+        make_sample(tmp_path, tmp_path / "a.h5")
+
+
+@pytest.mark.end_to_end
+def test_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sample", "--data-dir", str(tmp_path / "x")])
+    monkeypatch.delitem(sys.modules, "channels.sample")  # runpy warns of a module run twice
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("channels.sample", run_name="__main__")
+    assert caught.value.code == 2
+    assert "umi_test.h5 does not exist: there is no folder" in capsys.readouterr().err
