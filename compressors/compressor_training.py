@@ -110,8 +110,9 @@ def fit_compressor(
 
 def _started(spec: CompressorSpec, x: Tensor, seed: int) -> nn.Module:
     """The network at its start: the KLT itself, or a net that computes it."""
-    torch.manual_seed(seed)
-    network = spec.build()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = spec.build()
     if isinstance(network, Klt):
         return network.fit(x)
     _, channels, n_tx, n_delay = x.shape

@@ -54,8 +54,10 @@ class BaseModule(TrainedModule):
     def __init__(
         self, network: NetworkSpec, variance: Tensor, plan: Plan, noise: NoiseRange, sigma_max: float
     ) -> None:
-        torch.manual_seed(plan.seed)
-        super().__init__(build_denoiser(network, variance), plan)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(plan.seed)
+            denoiser = build_denoiser(network, variance)
+        super().__init__(denoiser, plan)
         self.noise, self.sigma_max = noise, sigma_max
 
     def _relative_error(self, x0: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:

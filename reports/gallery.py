@@ -68,8 +68,8 @@ def _plans(result: Result, arrays: ReportArrays | None) -> Iterator[_Plan]:
         yield _Plan(
             name="overview", section="overview", compressor="",
             alt="Failure probability per compressor with intervals",
-            caption="How often each compressor fails. Look for rows where dot and square lie "
-            "apart: there the base law and the real channels disagree.",
+            caption="How often each compressor fails. Where dot and square lie apart, the base law "
+            "and the real channels disagree.",
             draw=lambda: overview_figure(result),
         )  # fmt: skip
     if arrays is None:
@@ -88,19 +88,18 @@ def _compressor_plans(row: CompressorRow, arrays: ReportArrays, tag: str) -> Ite
         yield _Plan(
             name=f"distortion-{tag}", section="compressor", compressor=name,
             alt=f"Distribution of the distortion of {name}",
-            caption="Distortion under the base law p, under the failure-weighted law q and on real "
-            "channels. Look below for the tails: where the blue line leaves the dashed one, tail "
-            "probabilities of base samples are off by that factor.",
+            caption=_distortion_caption(name in arrays.nmse_base, name in arrays.nmse_real),
             draw=lambda: figures.distortion_figure(arrays, name, levels),
         )  # fmt: skip
     if name in arrays.worst_base or name in arrays.worst_real:
         share = share_text(arrays.worst_share)
+        both = name in arrays.worst_base and name in arrays.worst_real
         yield _Plan(
             name=f"worst-{tag}", section="compressor", compressor=name,
             alt=f"Mean angular-delay power of the worst channels of {name}",
             caption=f"Where the worst {share} put their power. Red marks angles and delays with "
-            "more power than usual, blue with less; grey cells hold next to none. Trust patterns "
-            "that show in both lower panels.",
+            "more power than usual, blue with less; grey cells hold next to none."
+            + (" Trust patterns that show in both lower panels." if both else ""),
             draw=lambda: figures.worst_figure(arrays, name),
         )  # fmt: skip
     sources: tuple[Literal["real", "base"], ...] = ("real", "base")
@@ -108,6 +107,18 @@ def _compressor_plans(row: CompressorRow, arrays: ReportArrays, tag: str) -> Ite
         pair = exemplar_pair(arrays, name, source)
         if pair is not None:
             yield _exemplar_plan(arrays, *pair, tag)
+
+
+def _distortion_caption(base: bool, real: bool) -> str:
+    if not base:
+        return "Distortion on real channels: above its density, below the share beyond each level."
+    text = "Distortion under the base law p and under the failure-weighted law q"
+    if not real:
+        return f"{text}: q leans towards the channels that compress badly."
+    return (
+        f"{text}, and on real channels. Look below for the tails: where the blue line leaves the "
+        "dashed one, tail probabilities of base samples are off by that factor."
+    )
 
 
 def _exemplar_plan(arrays: ReportArrays, low: Exemplar, high: Exemplar, tag: str) -> _Plan:

@@ -102,12 +102,18 @@ def _section(row: CompressorRow, pictures: list[dict[str, str]]) -> dict[str, An
     issgm = row.estimates.issgm
     return {
         "row": row,
-        "klt": row.against_klt or klt_sentence(row.name, row.against_klt_db),
+        "klt": _klt_line(row),
         "pictures": [p for p in pictures if p["compressor"] == row.name],
         "worst": [(item, share_text(item.share)) for item in row.worst],
         "issgm": [] if issgm is None else _issgm_lines(row.name, issgm, row.estimates.e_q),
         "remarks": _remarks(row),
     }
+
+
+def _klt_line(row: CompressorRow) -> str:
+    """The sentence about the KLT, with the compressor's name in it."""
+    text = row.against_klt or klt_sentence(row.name, row.against_klt_db)
+    return text if row.name in text else f"{row.name}: {text}"
 
 
 def _issgm_lines(name: str, entry: IssgmEntry, reweighted: Estimate | None) -> list[str]:

@@ -1,17 +1,19 @@
 """The one table of the report, a row per compressor, and its forms for terminal and Markdown.
 
 `result_table` decides columns and cells once; the page, the terminal and Markdown only print them.
+rich is imported when a terminal table is asked for: its import draws from Python's global generator.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
-
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Literal
 
 from reports.estimates import Estimate, format_parts
 from reports.schema import CompressorRow, LossSummary, Result, Tail, Threshold
 from reports.words import UNKNOWN, answer, decibel, number
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
 
 Tone = Literal["", "good", "bad", "unsure"]
 _TONES: dict[str, Tone] = {"agree": "good", "differ": "bad", "cannot tell": "unsure"}
@@ -42,8 +44,11 @@ def result_table(result: Result) -> tuple[list[Column], list[list[Cell]]]:
     return _columns(result), rows
 
 
-def summary_table(result: Result) -> Table:
+def summary_table(result: Result) -> "Table":
     """The main table for the terminal, transposed: a column per compressor fits 80 characters."""
+    from rich.table import Table
+    from rich.text import Text
+
     columns, rows = result_table(result)
     table = Table(title="csi-audit", title_justify="left", show_lines=False)
     table.add_column(columns[0].title)
@@ -174,7 +179,9 @@ def _klt_cell(row: CompressorRow) -> Cell:
                 detail="better" if gain > 0 else "worse")  # fmt: skip
 
 
-def _terminal_cell(cell: Cell) -> Text:
+def _terminal_cell(cell: Cell) -> "Text":
+    from rich.text import Text
+
     text = Text(cell.text, style=_STYLES[cell.tone])
     return text.append(f" {cell.detail}", style="dim") if cell.detail else text
 

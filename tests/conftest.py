@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rich.console  # noqa: F401  its first import draws from Python's generator: not within a test
 import torch
 
-# Environment variables that pytest, and lightning and torch on their first import, set themselves.
+# Environment variables that pytest sets, and some libraries when they are first imported.
 LIBRARY_VARIABLES = {
+    "KMP_DUPLICATE_LIB_OK",
+    "KMP_INIT_AT_FORK",
     "PYTEST_CURRENT_TEST",
     "PYTORCH_NVML_BASED_CUDA_CHECK",
     "TORCHINDUCTOR_CACHE_DIR",

@@ -170,7 +170,8 @@ def state():
         "torch": torch.get_rng_state().tolist(),
         "numpy": str(numpy.random.get_state()),
         "python": str(random.getstate()),
-        "environment": dict(os.environ),
+        # scipy.io and scikit-learn set these two for OpenMP, whoever imports them.
+        "environment": {k: v for k, v in os.environ.items() if not k.startswith("KMP_")},
         "folder": os.getcwd(),
     }
 

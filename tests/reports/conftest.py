@@ -181,7 +181,9 @@ def make_issgm(arrays: ReportArrays, name: str) -> IssgmEntry | None:
 def make_result(arrays: ReportArrays) -> Result:
     """The made-up audit as the engine would hand it over."""
     thresholds = (
-        Threshold(label="own 99 % quantile", nmse_db=None, origin="what 1 % of real channels exceed."),
+        Threshold(
+            label="own 99 % quantile", nmse_db=None, origin="what 1 % of real channels exceed."
+        ),
         Threshold(label="fixed", nmse_db=-11.0, origin="one level for all compressors."),
     )
     realism = tuple(

@@ -1,0 +1,53 @@
+"""A first look at a compressor before anything is said about it: shape, values, determinism.
+
+Refuses, in words, what would make every later figure meaningless.
+"""
+
+import torch
+from torch import Tensor
+
+from channels.support import CsiAuditError
+from compressors.audit_space import Compressor, in_audit_space
+
+
+@torch.inference_mode()
+def check_compressor(compressor: Compressor, x: Tensor, *, name: str) -> None:
+    """Run a few channels through a compressor and refuse what cannot be audited.
+
+    Args:
+        compressor: Under audit.
+        x: A few audit-space channels (N, 2 n_rx, n_tx, n_delay), N >= 2.
+        name: For the messages.
+    Raises:
+        CsiAuditError: it fails on these channels, returns another shape, NaN or infinity, differs
+            between two calls (dropout left on?), or lets a sample depend on its neighbours.
+    """
+    audited = in_audit_space(compressor)
+    try:
+        x_hat = audited(x)
+    except CsiAuditError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise CsiAuditError(
+            f"compressor {name} fails on channels {tuple(x.shape)}: {first}. "
+            "Was it built for another number of antennas or taps, or another convention?"
+        ) from error
+    if x_hat.shape != x.shape:
+        raise CsiAuditError(
+            f"compressor {name} returns {tuple(x_hat.shape)} for channels {tuple(x.shape)}. "
+            "Check its convention (domain, crop, layout)."
+        )
+    if not bool(torch.isfinite(x_hat).all()):
+        raise CsiAuditError(f"compressor {name} returns NaN or infinity. Check its scaling.")
+    if not torch.equal(audited(x), x_hat):
+        raise CsiAuditError(
+            f"compressor {name} answers the same channels differently each time. "
+            "Is dropout on? Call eval() on it."
+        )
+    alone = torch.cat([audited(row) for row in x.split(1)])
+    if not torch.allclose(alone, x_hat, rtol=1e-3, atol=1e-3):
+        raise CsiAuditError(
+            f"compressor {name} reconstructs a channel differently alone and in a batch: "
+            "its distortion per channel is undefined. Does it attend or normalise over the batch?"
+        )

@@ -1,0 +1,370 @@
+"""The audit: channels and compressors in, a run directory with its report out.
+
+Draws base samples once for all compressors, measures them and the real channels, and hands
+everything to csi_audit.summary and reports. Each block of samples is saved as it is made, so a run
+killed at any moment goes on where it was.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from platform import processor, python_version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from channels.channel_domain import ChannelDomain
+from channels.channel_set import ChannelSet, audit_space
+from channels.randomness import seeded_generator
+from channels.readers import load_channels
+from channels.run_folder import claim_folder
+from channels.support import CsiAuditError
+from compressors.audit_space import in_audit_space
+from compressors.preflight import check_compressor
+from compressors.zoo import NamedCompressor, load_compressor
+from csi_audit import __version__, summary
+from csi_audit.base import Base, load_base
+from csi_audit.configs import RunConfig
+from csi_audit.losses import SquaredErrorLoss
+from csi_audit.measuring import Measured, measure
+from csi_audit.run_directory import BlockStore, read_arrays, write_arrays
+from csi_audit.samples import Sampler, WeightedSamples
+from csi_audit.sampling import BaseSampler, IssgmSampler
+from csi_audit.weights import LossWeight
+from reports.figure_data import ReportArrays
+from reports.realism import base_verdict, fidelity_summary
+from reports.report import write_report
+from reports.schema import BaseInfo, Cost, DataInfo, IssgmEntry, Result, load_result
+
+SAMPLES_NAME = "samples.h5"
+Progress = Callable[[str, int, int], None]
+"""Called with the step of the audit, the denoiser evaluations made in it, and its total."""
+
+
+def audit(config: RunConfig, *, progress: Progress | None = None) -> Result:
+    """Audit compressors on the channels of a file.
+
+    Writes `config.yaml` first, then blocks of samples, and at the end `samples.h5`, `result.json`,
+    `report.html` and `figures/` into the run directory. A finished directory of the same settings
+    is returned as it is.
+
+    Args:
+        config: Everything that fixes the audit, and where it is written.
+        progress: Told of denoiser evaluations as they are made.
+    Returns:
+        The result, as written.
+    Raises:
+        CsiAuditError: bad input; the message names file, value and way out.
+    """
+    began = time.monotonic()
+    channels = load_channels(
+        config.data,
+        variable=config.variable,
+        n_sub=config.n_sub,
+        bandwidth_hz=config.bandwidth_hz,
+    )
+    base = load_base(config.base)
+    x_real = audit_space(channels)
+    base.require(tuple(x_real.shape[1:]), name=config.data)
+    compressors = _load_all(config.compressor, x_real[:4])
+    folder = claim_folder(run_directory(config), _fixing(config, channels, base, compressors))
+    if (folder / "report.html").is_file():
+        return load_result(folder)
+    store = BlockStore(folder)
+    evidence = _gather(config, channels, x_real, base, compressors, store, progress)
+    result = _result(config, evidence, base)
+    cost = replace(result.cost, seconds=round(time.monotonic() - began, 1))
+    result = replace(result, cost=cost)
+    arrays = summary.arrays(evidence)
+    write_arrays(folder / SAMPLES_NAME, _samples(config, evidence, arrays))
+    result.save(folder)
+    write_report(result, arrays, folder)
+    store.remove()
+    return result
+
+
+def write_report_again(folder: str | Path) -> Path:
+    """Write `report.html` and `figures/` of a finished run anew; returns the page's path.
+
+    Raises:
+        CsiAuditError: the folder holds no finished run.
+    """
+    result = load_result(folder)
+    arrays = ReportArrays.from_flat(read_arrays(Path(folder) / SAMPLES_NAME, group="report"))
+    return write_report(result, arrays, folder)
+
+
+def run_directory(config: RunConfig) -> Path:
+    """The run directory: `out`, or runs/<UTC time>-<data name>."""
+    if config.out is not None:
+        return Path(config.out)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return Path("runs") / f"{stamp}-{Path(config.data).stem}"
+
+
+def _load_all(specs: Sequence[str], x: Tensor) -> list[NamedCompressor]:
+    """Load, name apart and check every compressor."""
+    found: list[NamedCompressor] = []
+    for spec in specs:
+        named = load_compressor(spec)
+        taken = {other.name for other in found}
+        if named.name in taken:
+            named = replace(named, name=f"{named.name} ({spec})")
+        if named.name in taken:
+            raise CsiAuditError(f"compressor {spec!r} is named twice. Name each one once.")
+        check_compressor(named.compressor, x, name=named.name)
+        found.append(named)
+    return found
+
+
+def _fixing(
+    config: RunConfig, channels: ChannelSet, base: Base, compressors: Sequence[NamedCompressor]
+) -> dict[str, Any]:
+    """Settings and file hashes: what a resumed run must share with the one it continues."""
+    return {
+        **config.fixing(),
+        "version": __version__,
+        "data_sha256": channels.source.sha256,
+        "base_sha256": base.sha256,
+        "compressor_sha256": [named.sha256 for named in compressors],
+    }
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of a setting; "auto" takes a GPU where there is one.
+
+    Raises:
+        CsiAuditError: a GPU is asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise CsiAuditError("device cuda is not available here. Choose --device auto or cpu.")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def _gather(
+    config: RunConfig,
+    channels: ChannelSet,
+    x_real: Tensor,
+    base: Base,
+    compressors: Sequence[NamedCompressor],
+    store: BlockStore,
+    progress: Progress | None,
+) -> summary.Evidence:
+    domain = ChannelDomain.of(channels)
+    device = torch_device(config.device)
+    told = _Told(progress, "base samples", config.n_base * config.steps)
+    sampler = BaseSampler(
+        base, steps=config.steps, device=device, batch_size=config.batch_size, progress=told
+    )
+    samples = _in_blocks(sampler, config.n_base, "base", config, store, told)
+    samples = samples.moved(domain.onto_law(samples.x))
+    return summary.Evidence(
+        base_samples=samples,
+        base=measure(samples.x, compressors, domain),
+        real=measure(x_real, compressors, domain),
+        channels=channels,
+        compressors=compressors,
+        issgm=_issgm(config, base, compressors, domain, store, progress),
+    )
+
+
+def _issgm(
+    config: RunConfig,
+    base: Base,
+    compressors: Sequence[NamedCompressor],
+    domain: ChannelDomain,
+    store: BlockStore,
+    progress: Progress | None,
+) -> dict[str, tuple[WeightedSamples, Measured]]:
+    """The paper's guided run for the compressor the settings name."""
+    if config.issgm is None:
+        return {}
+    named = compressors[config.compressor.index(config.issgm)]
+    audited = in_audit_space(named.compressor)
+    total = config.n_issgm * (2 * config.issgm_steps + 1)
+    told = _Told(progress, f"issgm for {named.name}", total)
+    sampler = IssgmSampler(
+        base,
+        LossWeight(SquaredErrorLoss(audited)),
+        steps=config.issgm_steps,
+        device=torch_device(config.device),
+        batch_size=config.batch_size,
+        progress=told,
+    )
+    samples = _in_blocks(sampler, config.n_issgm, f"issgm-{named.name}", config, store, told)
+    samples = samples.moved(domain.onto_law(samples.x))
+    return {named.name: (samples, measure(samples.x, compressors, domain))}
+
+
+class _Told:
+    """Adds up evaluations for a progress display; blocks read from disk count as made."""
+
+    def __init__(self, progress: Progress | None, what: str, total: int) -> None:
+        self.progress, self.what, self.total, self.made = progress, what, total, 0
+
+    def __call__(self, evaluations: int) -> None:
+        self.made += evaluations
+        if self.progress is not None:
+            self.progress(self.what, self.made, self.total)
+
+
+def _in_blocks(
+    sampler: Sampler, n: int, name: str, config: RunConfig, store: BlockStore, told: _Told
+) -> WeightedSamples:
+    """n samples in saved blocks, each drawn by the generator named (seed, name, block)."""
+    parts = []
+    for block in range(-(-n // config.block)):
+        size = min(config.block, n - block * config.block)
+        before = told.made
+        saved = store.get(name, block, lambda b=block, k=size: _block(sampler, k, name, b, config))
+        if told.made == before:
+            told(int(saved["n_evaluations"]))
+        parts.append(saved)
+    return WeightedSamples(
+        x=torch.from_numpy(np.concatenate([part["x"] for part in parts])),
+        log_w=torch.from_numpy(np.concatenate([part["log_w"] for part in parts])),
+        law="base" if str(parts[0]["law"]) == "base" else "target",
+        chain=str(parts[0]["chain"]),
+        n_evaluations=sum(int(part["n_evaluations"]) for part in parts),
+    )
+
+
+def _block(
+    sampler: Sampler, n: int, name: str, block: int, config: RunConfig
+) -> dict[str, np.ndarray]:
+    drawn = sampler(n, generator=seeded_generator(config.seed, name, block))
+    return {
+        "x": drawn.x.numpy(),
+        "log_w": drawn.log_w.numpy(),
+        "law": np.array(drawn.law),
+        "chain": np.array(drawn.chain),
+        "n_evaluations": np.array(drawn.n_evaluations),
+    }
+
+
+def _result(config: RunConfig, evidence: summary.Evidence, base: Base) -> Result:
+    channels, samples = evidence.channels, evidence.base_samples
+    tau = summary.thresholds(config.tau_quantile, config.tau_db, len(channels))
+    entries = {
+        name: _issgm_entry(config, name, drawn, measured.nmse(name), base)
+        for name, (drawn, measured) in evidence.issgm.items()
+    }
+    rows = tuple(
+        summary.compressor_row(
+            named,
+            evidence,
+            tau=tau,
+            tau_quantile=config.tau_quantile,
+            issgm=entries.get(named.name),
+        )
+        for named in evidence.compressors
+    )
+    checked = summary.realism(evidence)
+    spent = {"base samples": samples.n_evaluations}
+    spent |= {f"issgm for {n}": drawn.n_evaluations for n, (drawn, _) in evidence.issgm.items()}
+    return Result(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={"csi-audit": __version__, "torch": version("torch"), "python": python_version()},
+        seed=config.seed,
+        data=_data_info(channels),
+        base=BaseInfo(
+            sha256=base.sha256,
+            fidelity=fidelity_summary(checked),
+            verdict=base_verdict(checked),
+            name=Path(config.base).name if config.base is not None else "bundled UMi base",
+            n_samples=len(samples),
+        ),
+        tau=tau,
+        compressors=rows,
+        realism=checked,
+        cost=Cost(
+            denoiser_evaluations=sum(spent.values()), parts=spent, machine=_machine(config.device)
+        ),
+        audited_law=f"base model under the {samples.chain}; each sample normalised to unit power",
+        notes=summary.drop_notes(evidence, config.tau_quantile),
+    )
+
+
+def _data_info(channels: ChannelSet) -> DataInfo:
+    drops, source = channels.drops, channels.source
+    known = (source.scenario, channels.grid.array, source.format)
+    return DataInfo(
+        path=source.path,
+        sha256=source.sha256,
+        n=len(channels),
+        drops=None if drops is None else len(drops.unique()),
+        description=", ".join(str(part) for part in known if part),
+    )
+
+
+def _machine(device: str) -> str:
+    where = torch_device(device)
+    if where.type == "cuda":
+        return str(torch.cuda.get_device_name(where))
+    return f"CPU ({processor() or 'unknown'}), {torch.get_num_threads()} threads"
+
+
+def _issgm_entry(
+    config: RunConfig, name: str, samples: WeightedSamples, nmse: np.ndarray, base: Base
+) -> IssgmEntry:
+    full, note = full_issgm_figures(name, base.sha256)
+    return summary.issgm_entry(samples, nmse, steps=config.issgm_steps, full=full, note=note)
+
+
+def full_issgm_figures(compressor: str, base_sha256: str) -> tuple[Mapping[str, Any] | None, str]:
+    """The long run of benchmarks.issgm for this compressor and base, or why it cannot be shown.
+
+    The results travel with the repository, not with the wheel.
+    """
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "issgm.json"
+    if not path.is_file():
+        return None, "The full run (python -m benchmarks.issgm) is not in this installation."
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    mine = [row for row in rows if row["compressor"] == compressor and row["method"] == "issgm"]
+    if not mine:
+        return None, f"benchmarks/results/issgm.json holds no run for {compressor}."
+    if mine[0]["base_sha256"] != base_sha256:
+        return None, (
+            "The full run in benchmarks/results/issgm.json belongs to another base model and is "
+            "not shown: repeat python -m benchmarks.issgm."
+        )
+    row = mine[0]
+    return {"e_q": row["estimate"], "steps": row["steps"], "samples": row["estimate"]["n"]}, ""
+
+
+def _samples(
+    config: RunConfig, evidence: summary.Evidence, arrays: ReportArrays
+) -> dict[str, np.ndarray]:
+    """Columns of samples.h5: one row a base or guided sample, and the arrays of the figures."""
+    drawn = [evidence.base_samples, *(samples for samples, _ in evidence.issgm.values())]
+    measured = [evidence.base, *(found for _, found in evidence.issgm.values())]
+    n = sum(len(part) for part in drawn)
+    columns = {
+        "x": torch.cat([part.x for part in drawn]).half().numpy(),
+        "law": np.concatenate([np.full(len(part), part.law, dtype="S8") for part in drawn]),
+        "log_w": torch.cat([part.log_w for part in drawn]).numpy(),
+        "seed": np.full(n, config.seed, dtype=np.int64),
+        "drop": np.full(n, -1, dtype=np.int64),  # samples of a model belong to no drop
+    }
+    for name, losses in evidence.base.losses.items():
+        for loss in losses:
+            values = [found.losses[name][loss] for found in measured]
+            columns[f"loss/{_key(name)}/{loss}"] = np.concatenate(values)
+        shown = [e.x_hat for e in arrays.exemplars if e.compressor == name]
+        columns[f"x_hat/{_key(name)}"] = np.stack(shown)
+    for name in evidence.base.features:
+        columns[f"features/{name}"] = np.concatenate([found.features[name] for found in measured])
+    columns |= {f"report/{key}": value for key, value in arrays.to_flat().items()}
+    return columns
+
+
+def _key(name: str) -> str:
+    """A compressor's name as one level of an HDF5 path."""
+    return name.replace("/", "|")

@@ -1,0 +1,238 @@
+"""What each command does once its settings are read: it calls the library and prints.
+
+Heavy modules are imported inside the commands that need them.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from channels.channel_set import ChannelSet
+from channels.physical_features import FEATURES, features
+from channels.randomness import seeded_generator
+from channels.readers import load_channels
+from channels.sample import sample_path
+from channels.support import CsiAuditError
+from compressors.zoo import bundled_compressors
+from csi_audit.auditing import audit, run_directory, write_report_again
+from csi_audit.configs import (
+    DemoConfig,
+    FitBaseConfig,
+    FitCompressorConfig,
+    InspectConfig,
+    ReportConfig,
+    RunConfig,
+)
+from reports.schema import Result
+from reports.tables import summary_table
+from reports.words import answer
+
+DEMO_ISSGM = "klt-16"
+
+
+def demo(settings: DemoConfig) -> None:
+    """Audit the bundled compressors on the bundled real channels."""
+    config = RunConfig(
+        data=str(sample_path()),
+        compressor=tuple(bundled_compressors()),
+        out=settings.out,
+        issgm=DEMO_ISSGM,
+        seed=settings.seed,
+        device=settings.device,
+        threads=settings.threads,
+    )
+    run(config)
+
+
+def run(settings: RunConfig) -> None:
+    """Audit compressors on a channel file and show the summary."""
+    _set_threads(settings.threads)
+    console = Console()
+    folder = run_directory(settings)
+    finished = (folder / "report.html").is_file()
+    began = time.monotonic()
+    with _progress(console) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def told(what: str, made: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=made)
+
+        result = audit(_at(settings, folder), progress=told)
+    _show(console, result)
+    seconds = time.monotonic() - began
+    if finished:
+        console.print(f"This audit was finished before; remove {folder} to make it again.")
+    else:
+        console.print(
+            f"{result.cost.denoiser_evaluations:,} denoiser evaluations; {seconds:.0f} s."
+        )
+    console.print(f"Report: {(folder / 'report.html').resolve()}", soft_wrap=True)
+
+
+def _at(settings: RunConfig, folder: Path) -> RunConfig:
+    """The settings with their run directory fixed: a default one is named by the time."""
+    from dataclasses import replace
+
+    return replace(settings, out=str(folder))
+
+
+def _show(console: Console, result: Result) -> None:
+    for sentence in answer(result):
+        console.print(sentence)
+    # A table wider than the terminal would be folded to shreds in a log file.
+    wide = console if console.is_terminal else Console(width=max(console.width, 160))
+    wide.print(summary_table(result))
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} denoiser evaluations"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        yield bar
+
+
+def inspect(settings: InspectConfig) -> None:
+    """Say what a channel file holds: axes, grid, labels, features."""
+    channels = load_channels(
+        settings.data,
+        variable=settings.variable,
+        n_sub=settings.n_sub,
+        bandwidth_hz=settings.bandwidth_hz,
+    )
+    console = Console()
+    table = Table(title=str(channels.source.path), show_header=False, title_justify="left")
+    for name, value in _facts(channels):
+        table.add_row(name, value)
+    console.print(table)
+    shown = Table("feature", "unit", "1 %", "50 %", "99 %")
+    for name, values in features(channels).items():
+        info = FEATURES[name]
+        ranks = values.double().quantile(torch.tensor([0.01, 0.5, 0.99], dtype=torch.float64))
+        shown.add_row(info.label, info.unit, *(f"{info.scale * float(q):.1f}" for q in ranks))
+    console.print(shown)
+
+
+def _facts(channels: ChannelSet) -> list[tuple[str, str]]:
+    grid, source = channels.grid, channels.source
+    power = channels.power_db.double()
+    drops = channels.drops
+    facts = [
+        ("format", source.format),
+        ("scenario", source.scenario or "unknown"),
+        ("users", f"{len(channels):,}"),
+        ("drops", "unknown" if drops is None else f"{len(drops.unique()):,}"),
+        ("receive x transmit antennas", f"{channels.n_rx} x {channels.n_tx}"),
+        ("array", grid.array or "unknown"),
+        ("subcarriers", str(grid.n_sub)),
+        ("carrier", _in(grid.carrier_hz, 1e9, "GHz")),
+        ("bandwidth", _in(grid.bandwidth_hz, 1e6, "MHz")),
+        ("delay tap", _in(grid.tap_s, 1e-9, "ns")),
+        ("mean power per user", f"{power.min():.1f} ... {power.max():.1f} dB"),
+        ("labels", ", ".join(sorted(channels.labels)) or "none"),
+        ("sha256", source.sha256 or "unknown"),
+    ]
+    if "is_los" in channels.labels:
+        share = float(channels.label("is_los").double().mean())
+        facts.insert(4, ("line of sight", f"{100 * share:.1f} %"))
+    return facts
+
+
+def _in(value: float | None, unit: float, name: str) -> str:
+    return "unknown" if value is None else f"{value / unit:g} {name}"
+
+
+def fit_base_model(settings: FitBaseConfig) -> None:
+    """Train a base model; goes on where an interrupted training was."""
+    from compressors.harness_training import Plan
+    from csi_audit.base_training import BaseRecipe, fit_base
+    from csi_audit.networks import NetworkSpec
+
+    _set_threads(settings.threads)
+    channels, validation = _split(settings.data, settings.validation, settings.seed)
+    plan = Plan(
+        steps=settings.steps,
+        block_steps=settings.block_steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        precision=settings.precision,
+        seed=settings.seed,
+    )
+    base = fit_base(
+        channels,
+        validation,
+        folder=settings.out,
+        recipe=BaseRecipe(network=NetworkSpec(name=settings.network), plan=plan),
+        device=settings.device,
+        devices=settings.devices,
+    )
+    print(f"Validation loss {base.card['validation_loss']:.4f} (1 = Wiener filter).")
+    print(f"Base model: {(Path(settings.out) / 'base.safetensors').resolve()}")
+
+
+def fit_neural_compressor(settings: FitCompressorConfig) -> None:
+    """Train a compressor; goes on where an interrupted training was."""
+    from compressors.compressor_training import CompressorRecipe, fit_compressor
+    from compressors.harness_training import Plan
+    from compressors.zoo import load_compressor
+
+    _set_threads(settings.threads)
+    channels, validation = _split(settings.data, settings.validation, settings.seed)
+    plan = Plan(
+        steps=settings.steps,
+        block_steps=settings.block_steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        ema_decay=0.995,
+        seed=settings.seed,
+    )
+    out = settings.out or f"runs/{settings.arch}-{settings.ratio}"
+    recipe = CompressorRecipe(arch=settings.arch, ratio=settings.ratio, plan=plan)
+    path = fit_compressor(channels, validation, folder=out, recipe=recipe, device=settings.device)
+    card = load_compressor(str(path)).card
+    print(
+        f"Validation NMSE {card['validation_nmse_db']:.2f} dB; KLT of equal code length "
+        f"{card['klt_same_code_length_nmse_db']:.2f} dB."
+    )
+    print(f"Compressor: {path.resolve()}")
+
+
+def _split(data: str, validation: str | None, seed: int) -> tuple[ChannelSet, ChannelSet]:
+    """Training and validation users; without a validation file a tenth of the drops is kept out."""
+    channels = load_channels(data)
+    if validation is not None:
+        return channels, load_channels(validation)
+    groups = torch.arange(len(channels)) if channels.drops is None else channels.drops
+    kinds = groups.unique()
+    if len(kinds) < 2:
+        groups = kinds = torch.arange(len(channels))
+    if len(kinds) < 2:
+        raise CsiAuditError(f"{data} holds one user; a training needs at least two.")
+    order = torch.randperm(len(kinds), generator=seeded_generator(seed, "validation split"))
+    held = torch.isin(groups, kinds[order[: max(1, len(kinds) // 10)]])
+    return channels.subset(~held), channels.subset(held)
+
+
+def report(settings: ReportConfig) -> None:
+    """Write the report of a finished run again."""
+    print(f"Report: {write_report_again(settings.run).resolve()}")
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is None:
+        return
+    if threads < 1:
+        raise CsiAuditError(f"threads must be at least 1; got {threads}.")
+    torch.set_num_threads(threads)

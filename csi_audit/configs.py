@@ -1,0 +1,206 @@
+"""The settings of each command, as frozen dataclasses behind Python, YAML and the command line."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from channels.support import CsiAuditError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Settings of an audit.
+
+    Attributes:
+        data: Channel file: compact HDF5 or QuaDRiGa `.mat`.
+        compressor: Compressors under audit: bundled names (csinet-16, crnet-16, klt-16), weights
+            files, or your own code as file.py:Class. Give the flag once for each.
+        base: Base model file; None takes the bundled one.
+        out: Run directory; None makes runs/<UTC time>-<data name>. An interrupted run goes on when
+            its directory is named again.
+        n_base: Base samples, shared by all compressors.
+        steps: Steps of the probability-flow ODE, so denoiser evaluations a base sample.
+        issgm: Compressor for which the paper's guided sampler runs live; None runs it for none.
+        n_issgm: Its samples.
+        issgm_steps: Its Euler-Maruyama steps; two denoiser evaluations each.
+        tau_quantile: Failure threshold as a quantile of each compressor's NMSE on the real
+            channels.
+        tau_db: Failure thresholds common to all compressors [dB]; -3 dB loses half the power.
+        block: Samples between two saved states: what an interruption can cost.
+        seed: Fixes every random number.
+        device: Where the denoiser runs.
+        batch_size: Samples a denoiser call; changes nothing but rounding.
+        threads: CPU threads of this process; None leaves torch's default.
+        variable: Name of the channel matrix in the file, if several fit.
+        n_sub: Number of subcarriers where the file does not say.
+        bandwidth_hz: Bandwidth [Hz] where the file does not say.
+    """
+
+    data: str
+    compressor: tuple[str, ...]
+    base: str | None = None
+    out: str | None = None
+    n_base: int = 800
+    steps: int = 30
+    issgm: str | None = None
+    n_issgm: int = 64
+    issgm_steps: int = 100
+    tau_quantile: float = 0.99
+    tau_db: tuple[float, ...] = (-3.0,)
+    block: int = 100
+    seed: int = 0
+    device: Device = "auto"
+    batch_size: int = 128
+    threads: int | None = None
+    variable: str | None = None
+    n_sub: int | None = None
+    bandwidth_hz: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.compressor:
+            raise CsiAuditError(
+                "compressor must name at least one; got none. Example: --compressor klt-16."
+            )
+        _at_least(self, "n_base", 2)
+        _at_least(self, "steps", 2)
+        _at_least(self, "n_issgm", 2)
+        _at_least(self, "issgm_steps", 2)
+        _at_least(self, "block", 1)
+        _at_least(self, "batch_size", 1)
+        if not 0 < self.tau_quantile < 1:
+            raise CsiAuditError(
+                f"tau_quantile must lie in (0, 1); got {self.tau_quantile}. The worst 1 % is 0.99."
+            )
+        if self.issgm is not None and self.issgm not in self.compressor:
+            raise CsiAuditError(
+                f"issgm must name one of the audited compressors; got {self.issgm!r}. "
+                f"Choose from: {', '.join(self.compressor)}."
+            )
+
+    def fixing(self) -> dict[str, Any]:
+        """The settings that fix the figures, as plain values, without those that only place work."""
+        free = {"out", "device", "batch_size", "threads"}
+        plain = {key: value for key, value in asdict(self).items() if key not in free}
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in plain.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitBaseConfig:
+    """Settings of a base-model training.
+
+    Attributes:
+        data: Training channels.
+        validation: Other channels, for the selection of weights; None keeps a tenth of the drops
+            (of the users, where the file knows no drops) out of the training.
+        out: Training directory; an interrupted training goes on when it is named again.
+        network: "axial_mixer", "tap_transformer" or "unet".
+        steps: Optimizer steps.
+        block_steps: Steps between validations and checkpoints.
+        batch_size: Users a step.
+        learning_rate: Peak learning rate.
+        precision: "bf16-mixed" or "32-true".
+        seed: Fixes every random number.
+        device: "auto", "cpu" or "gpu".
+        devices: Number of devices.
+        threads: CPU threads of this process; None leaves torch's default.
+    """
+
+    data: str
+    validation: str | None = None
+    out: str = "runs/base"
+    network: str = "axial_mixer"
+    steps: int = 16_000
+    block_steps: int = 500
+    batch_size: int = 128
+    learning_rate: float = 4e-3
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
+    seed: int = 0
+    device: str = "auto"
+    devices: int = 1
+    threads: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitCompressorConfig:
+    """Settings of a compressor training.
+
+    Attributes:
+        data: Training channels.
+        validation: Other channels, for the selection of weights; None keeps a tenth of the drops
+            (of the users, where the file knows no drops) out of the training.
+        arch: "crnet", "csinet" or "klt".
+        ratio: Compression ratio 2 n_tx n_delay / n_code.
+        out: Training directory; None makes runs/<arch>-<ratio>.
+        steps: Optimizer steps.
+        block_steps: Steps between validations and checkpoints.
+        batch_size: Users a step.
+        learning_rate: Peak learning rate.
+        seed: Fixes every random number.
+        device: "auto", "cpu" or "gpu".
+        threads: CPU threads of this process; None leaves torch's default.
+    """
+
+    data: str
+    validation: str | None = None
+    arch: str = "crnet"
+    ratio: int = 16
+    out: str | None = None
+    steps: int = 4_800
+    block_steps: int = 80
+    batch_size: int = 200
+    learning_rate: float = 2e-3
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """Settings of the demonstration: the bundled compressors on the bundled real channels.
+
+    Attributes:
+        out: Run directory.
+        seed: Fixes every random number.
+        device: Where the denoiser runs.
+        threads: CPU threads of this process; None leaves torch's default.
+    """
+
+    out: str = "runs/demo"
+    seed: int = 0
+    device: Device = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig:
+    """Settings of a look at a channel file.
+
+    Attributes:
+        data: Channel file.
+        variable: Name of the channel matrix in the file, if several fit.
+        n_sub: Number of subcarriers where the file does not say.
+        bandwidth_hz: Bandwidth [Hz] where the file does not say.
+    """
+
+    data: str
+    variable: str | None = None
+    n_sub: int | None = None
+    bandwidth_hz: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """Settings of a report written again from a finished run.
+
+    Attributes:
+        run: Run directory.
+    """
+
+    run: str
+
+
+def _at_least(config: object, name: str, least: int) -> None:
+    value = getattr(config, name)
+    if value < least:
+        raise CsiAuditError(f"{name} must be at least {least}; got {value}.")

@@ -1,0 +1,161 @@
+"""The command line: `csi-audit COMMAND ...`, one frozen dataclass of settings behind each command.
+
+Bad input prints one line and exits with code 2; `--debug` before the command shows the traceback.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from channels.support import CsiAuditError, did_you_mean
+from csi_audit.configs import (
+    DemoConfig,
+    FitBaseConfig,
+    FitCompressorConfig,
+    InspectConfig,
+    ReportConfig,
+    RunConfig,
+)
+
+EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
+
+
+@dataclass(frozen=True)
+class _Command:
+    """settings: dataclass of its flags; run: what it does; positional: flag that may stand bare."""
+
+    settings: type[Any]
+    run: Callable[[Any], None]
+    positional: str | None
+    help: str
+
+
+def _commands() -> dict[str, _Command]:
+    from csi_audit import commands
+
+    return {
+        "demo": _Command(
+            DemoConfig, commands.demo, None, "audit the bundled compressors on bundled channels"
+        ),
+        "inspect": _Command(
+            InspectConfig, commands.inspect, "data", "say what a channel file holds"
+        ),
+        "fit-base": _Command(
+            FitBaseConfig, commands.fit_base_model, "data", "train the base model of channels"
+        ),
+        "fit-compressor": _Command(
+            FitCompressorConfig, commands.fit_neural_compressor, "data", "train a compressor"
+        ),
+        "run": _Command(RunConfig, commands.run, None, "audit compressors on a channel file"),
+        "report": _Command(
+            ReportConfig, commands.report, "run", "write the report of a finished run again"
+        ),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given[:1]
+    given = given[1:] if debug else given
+    try:
+        command, settings = _parse(given)
+        command.run(settings)
+    except CsiAuditError as error:
+        if debug:
+            raise
+        print(f"csi-audit: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("csi-audit: interrupted; repeat the command to go on.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_OK
+
+
+def _parse(given: list[str]) -> tuple[_Command, Any]:
+    commands = _commands()
+    if not given or given[0] in ("-h", "--help", "help"):
+        _print_help(commands)
+        raise SystemExit(EXIT_OK)
+    if given[0] == "--version":
+        from csi_audit import __version__
+
+        print(f"csi-audit {__version__}")
+        raise SystemExit(EXIT_OK)
+    name, rest = given[0], given[1:]
+    if name not in commands:
+        raise CsiAuditError(f"there is no command {name!r}.{did_you_mean(name, commands)}")
+    command = commands[name]
+    return command, _settings(name, command, rest)
+
+
+def _settings(name: str, command: _Command, rest: list[str]) -> Any:
+    """The command's dataclass from its flags and, with --config, a YAML file."""
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(
+        prog=f"csi-audit {name}", description=command.help, exit_on_error=False
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of these settings")
+    parser.add_class_arguments(command.settings)
+    try:
+        parsed = parser.parse_args(_rewritten(rest, command))
+    except jsonargparse.ArgumentError as error:
+        raise CsiAuditError(_plain(str(error), name, command)) from error
+    values = {key: value for key, value in vars(parsed).items() if key != "config"}
+    return command.settings(**values)
+
+
+def _rewritten(rest: list[str], command: _Command) -> list[str]:
+    """A bare first word becomes the positional flag; repeated list flags become one list."""
+    words = list(rest)
+    if command.positional is not None and words and not words[0].startswith("-"):
+        words = [f"--{command.positional}={words[0]}", *words[1:]]
+    kept: list[str] = []
+    lists: dict[str, list[str]] = {"compressor": [], "tau_db": []}
+    fields = command.settings.__dataclass_fields__
+    while words:
+        word = words.pop(0)
+        flag, equals, value = word.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if not (flag.startswith("--") and name in lists and name in fields):
+            kept.append(word.replace(flag, f"--{name}", 1) if flag.startswith("--") else word)
+        elif equals:
+            lists[name].append(value)
+        elif words:
+            lists[name].append(words.pop(0))
+        else:
+            raise CsiAuditError(f"{flag} needs a value.")
+    for name, values in lists.items():
+        if values:
+            kept.append(f"--{name}=[{', '.join(_quoted(v, name) for v in values)}]")
+    return kept
+
+
+def _quoted(value: str, name: str) -> str:
+    import json
+
+    return value if name == "tau_db" else json.dumps(value)
+
+
+def _plain(message: str, name: str, command: _Command) -> str:
+    """jsonargparse's message in one line, with a hint at the flag that was meant."""
+    line = " ".join(message.split())
+    words = [w for w in line.replace("=", " ").split() if w.startswith("--")]
+    flags = [f"--{field}" for field in command.settings.__dataclass_fields__]
+    unknown = [w for w in words if w not in flags]
+    hint = did_you_mean(unknown[0], flags) if "nrecognized" in line and unknown else ""
+    return f"{line}{hint} See csi-audit {name} --help."
+
+
+def _print_help(commands: dict[str, _Command]) -> None:
+    print("usage: csi-audit [--debug] COMMAND [settings]\n")
+    print("Finds the channels on which a neural CSI compressor fails, how badly, and how often.\n")
+    for name, command in commands.items():
+        print(f"  {name:<15} {command.help}")
+    print("\ncsi-audit COMMAND --help lists the settings; --config FILE.yaml reads them.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

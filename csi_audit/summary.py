@@ -1,0 +1,259 @@
+"""From what was measured to the `Result` and the arrays of its figures.
+
+Pure bookkeeping: no sampling and no files. Thresholds, tails, agreement and realism are put
+together here; their arithmetic is reports'.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from channels.channel_set import ChannelSet
+from compressors.audit_space import in_audit_space
+from compressors.klt import Klt
+from compressors.metrics import nmse_db
+from compressors.zoo import NamedCompressor, bundled_compressors, load_compressor
+from csi_audit.estimate import exceedance, expectation, weighted_expectation
+from csi_audit.losses import NmseLoss, in_blocks
+from csi_audit.measuring import LOSSES, Measured
+from csi_audit.samples import WeightedSamples
+from reports.estimates import Estimate, agree, design_effect, mean_estimate, proportion
+from reports.figure_data import Exemplar, ReportArrays, exemplar_indices, mean_power, worst_weight
+from reports.realism import realism_item
+from reports.schema import (
+    CompressorRow,
+    ImportanceEstimates,
+    IssgmEntry,
+    LossSummary,
+    RealismItem,
+    Tail,
+    Threshold,
+)
+from reports.stratify import worst_features
+
+WORST_SHARE = 0.01
+_UNITS = {"nmse": ("1", "high"), "own_mse": ("own scale squared", "high"), "sgcs": ("1", "low")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that was drawn and measured in one audit.
+
+    Attributes:
+        base_samples: Weighted draws of p, at unit power.
+        base: What was measured on them.
+        real: The same on the real channels.
+        channels: The real channels.
+        compressors: Under audit, in order.
+        issgm: Live guided run by compressor name: its samples and what was measured on them.
+    """
+
+    base_samples: WeightedSamples
+    base: Measured
+    real: Measured
+    channels: ChannelSet
+    compressors: Sequence[NamedCompressor]
+    issgm: Mapping[str, tuple[WeightedSamples, Measured]]
+
+
+def thresholds(tau_quantile: float, tau_db: Sequence[float], n_real: int) -> tuple[Threshold, ...]:
+    """The quantile threshold, each compressor's own, and the fixed ones."""
+    own = Threshold(
+        label=f"own {100 * tau_quantile:g} % quantile",
+        nmse_db=None,
+        origin=f"each compressor's own {100 * tau_quantile:g} % quantile of NMSE over the "
+        f"{n_real:,} real channels",
+    )
+    fixed = [
+        Threshold(label=f"{level:g} dB", nmse_db=float(level), origin="fixed, for all compressors")
+        for level in tau_db
+    ]
+    return (own, *fixed)
+
+
+def compressor_row(
+    named: NamedCompressor,
+    evidence: Evidence,
+    *,
+    tau: Sequence[Threshold],
+    tau_quantile: float,
+    issgm: IssgmEntry | None,
+) -> CompressorRow:
+    """Everything the report says about one compressor."""
+    base, real = evidence.base.nmse(named.name), evidence.real.nmse(named.name)
+    levels = [
+        float(np.quantile(real, tau_quantile)) if t.nmse_db is None else 10 ** (t.nmse_db / 10)
+        for t in tau
+    ]
+    tails = tuple(_tail(t, v, evidence, named.name) for t, v in zip(tau, levels, strict=True))
+    against, sentence = against_klt(named, evidence.real)
+    worst = worst_features(real, evidence.real.features, source="real", share=WORST_SHARE)
+    return CompressorRow(
+        name=named.name,
+        spec=named.spec,
+        convention=named.compressor.convention.describe(),
+        n_code=int(named.compressor.n_code),
+        losses={name: _loss(name, evidence, named.name) for name in LOSSES},
+        estimates=ImportanceEstimates(
+            loss="NMSE",
+            weight="NMSE",
+            e_p=expectation(evidence.base_samples, base),
+            e_q=weighted_expectation(evidence.base_samples, base),
+            tails=tails,
+            issgm=issgm,
+        ),
+        against_klt_db=against,
+        against_klt=sentence,
+        worst=worst,
+    )
+
+
+def _tail(threshold: Threshold, level: float, evidence: Evidence, name: str) -> Tail:
+    real = evidence.real.nmse(name) > level
+    on_base = exceedance(evidence.base_samples, evidence.base.nmse(name), level)
+    on_real = proportion(int(real.sum()), len(real), method="real channels, counted")
+    return Tail(
+        threshold=threshold.label,
+        nmse_db=float(nmse_db(torch.tensor(level, dtype=torch.float64))),
+        base=on_base,
+        real=on_real,
+        agreement=agree(on_base, on_real),
+    )
+
+
+def _loss(name: str, evidence: Evidence, compressor: str) -> LossSummary:
+    unit, worse = _UNITS[name]
+    return LossSummary(
+        unit=unit,
+        worse="high" if worse == "high" else "low",
+        base=expectation(evidence.base_samples, evidence.base.losses[compressor][name]),
+        real=mean_estimate(evidence.real.losses[compressor][name], method="real channels"),
+    )
+
+
+def against_klt(named: NamedCompressor, real: Measured) -> tuple[float | None, str]:
+    """NMSE of the bundled KLT of equal code length minus this one's [dB], on the real channels.
+
+    None where no bundled KLT has that code length or shape; the sentence is "" unless this is it.
+    """
+    if isinstance(named.compressor, Klt):
+        return None, "This is the KLT itself, the best linear code of its length."
+    for spec in bundled_compressors():
+        klt = load_compressor(spec).compressor
+        fits = isinstance(klt, Klt) and klt.n_code == int(named.compressor.n_code)
+        if fits and klt.convention.event_shape == tuple(real.x.shape[1:]):
+            linear = in_blocks(NmseLoss(in_audit_space(klt)), real.x).mean()
+            own = torch.tensor(real.nmse(named.name).mean())
+            return float(nmse_db(linear) - nmse_db(own)), ""
+    return None, ""
+
+
+def realism(evidence: Evidence) -> tuple[RealismItem, ...]:
+    """KS distance of each distortion and feature, base samples against real channels."""
+    names = [named.name for named in evidence.compressors]
+    rows = [
+        realism_item(
+            n, evidence.base.nmse(n), evidence.real.nmse(n), kind="distortion", label=f"NMSE of {n}"
+        )
+        for n in names
+    ]
+    shared = evidence.base.features.keys() & evidence.real.features.keys()
+    rows += [
+        realism_item(name, evidence.base.features[name], values, kind="feature")
+        for name, values in evidence.real.features.items()
+        if name in shared
+    ]
+    return tuple(rows)
+
+
+def drop_notes(evidence: Evidence, tau_quantile: float) -> tuple[str, ...]:
+    """The design effect of the drops on each compressor's failures, or why it is unknown."""
+    drops = evidence.channels.drops
+    if drops is None:
+        return ("The file does not say which users share a drop: real intervals count per user.",)
+    parts = []
+    for named in evidence.compressors:
+        nmse = evidence.real.nmse(named.name)
+        failed = (nmse > np.quantile(nmse, tau_quantile)).astype(np.float64)
+        effect = design_effect(failed, drops.numpy())
+        parts.append(f"{named.name} " + ("unknown" if effect is None else f"{effect:.2f}"))
+    return (
+        f"Real intervals count per user (Clopper-Pearson). Design effect of the "
+        f"{len(drops.unique())} drops on failures beyond the {100 * tau_quantile:g} % quantile: "
+        f"{', '.join(parts)} (1 = users as good as independent).",
+    )
+
+
+def arrays(evidence: Evidence) -> ReportArrays:
+    """What the figures are drawn from."""
+    grid = evidence.channels.grid
+    known = grid.bandwidth_hz is not None
+    taps, tones = grid.delays_s(), np.arange(grid.n_sub, dtype=np.float64)
+    names = [named.name for named in evidence.compressors]
+    return ReportArrays(
+        delay_s=tones if taps is None else taps.numpy(),
+        sin_azimuth=grid.sin_azimuth(evidence.channels.n_tx).numpy(),
+        frequency_hz=tones * (1.0 if grid.spacing_hz is None else grid.spacing_hz),
+        nmse_base={n: evidence.base.nmse(n) for n in names},
+        nmse_real={n: evidence.real.nmse(n) for n in names},
+        log_l={n: np.log(np.maximum(evidence.base.nmse(n), 1e-300)) for n in names},
+        nmse_issgm={n: measured.nmse(n) for n, (_, measured) in evidence.issgm.items()},
+        exemplars=tuple(e for named in evidence.compressors for e in _exemplars(named, evidence)),
+        power_base=mean_power(evidence.base.x),
+        power_real=mean_power(evidence.real.x),
+        worst_base={n: _worst_power(evidence.base, n) for n in names},
+        worst_real={n: _worst_power(evidence.real, n) for n in names},
+        worst_share=WORST_SHARE,
+        bandwidth_known=known,
+        features_base=dict(evidence.base.features),
+        features_real=dict(evidence.real.features),
+    )
+
+
+def _worst_power(measured: Measured, name: str) -> npt.NDArray[Any]:
+    weight = worst_weight(measured.nmse(name), WORST_SHARE)
+    rows = np.flatnonzero(weight)
+    return mean_power(measured.x[torch.from_numpy(rows)], weight[rows])
+
+
+@torch.inference_mode()
+def _exemplars(named: NamedCompressor, evidence: Evidence) -> list[Exemplar]:
+    """Lowest and highest distortion of both sources, with reconstructions."""
+    audited, found = in_audit_space(named.compressor), []
+    for source, measured in (("base", evidence.base), ("real", evidence.real)):
+        low, high = exemplar_indices(measured.nmse(named.name))
+        for side, rows in (("low", low), ("high", high)):
+            index = int(rows[0])
+            x: Tensor = measured.x[index : index + 1]
+            found.append(
+                Exemplar(
+                    compressor=named.name,
+                    source="base" if source == "base" else "real",
+                    side="low" if side == "low" else "high",
+                    index=index,
+                    nmse=float(measured.nmse(named.name)[index]),
+                    x=x[0].numpy(),
+                    x_hat=audited(x)[0].numpy(),
+                )
+            )
+    return found
+
+
+def issgm_entry(
+    samples: WeightedSamples,
+    nmse: npt.NDArray[np.float64],
+    *,
+    steps: int,
+    full: Mapping[str, Any] | None,
+    note: str,
+) -> IssgmEntry:
+    """The live guided run of one compressor, beside the benchmark's full figures."""
+    e_q: Estimate = expectation(samples, nmse)
+    return IssgmEntry(
+        label="short run", e_q=e_q, steps=steps, n=len(samples), full=full, note=note
+    )

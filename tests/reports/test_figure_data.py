@@ -1,0 +1,171 @@
+"""Arrays behind the figures: storage, means over the worst channels, domains."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reports import ReportArrays, exemplar_indices, mean_power, worst_features, worst_weight
+from reports.figure_data import map_power, to_spatial_map
+from reports.stratify import weighted_quantile
+
+unit = pytest.mark.unit
+PROPERTY = pytest.mark.property
+
+
+def same(a: ReportArrays, b: ReportArrays) -> bool:
+    """Equality of all arrays, through their flat form."""
+    left, right = a.to_flat(), b.to_flat()
+    return left.keys() == right.keys() and all(np.array_equal(left[k], right[k]) for k in left)
+
+
+def small_axes() -> ReportArrays:
+    """Eight antennas, four taps, no data."""
+    return ReportArrays(
+        delay_s=np.arange(4.0), sin_azimuth=np.arange(8.0), frequency_hz=np.arange(4.0)
+    )
+
+
+@unit
+def test_arrays_survive_hdf5(fake_arrays: ReportArrays, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "samples.h5", "w") as file:
+        for path, value in fake_arrays.to_flat().items():
+            file["report/" + path] = value
+    found = {}
+    with h5py.File(tmp_path / "samples.h5") as file:
+        group = file["report"]
+        group.visititems(
+            lambda path, item: found.update({path: item[()]} if hasattr(item, "shape") else {})
+        )
+    again = ReportArrays.from_flat(found)
+    assert same(again, fake_arrays)
+    assert list(again.nmse_base) == list(fake_arrays.nmse_base)  # "CsiNet 1/16": a slash in a name
+    assert again.exemplars[0].compressor == fake_arrays.exemplars[0].compressor
+    assert (again.worst_share, again.bandwidth_known) == (0.02, True)
+
+
+@unit
+def test_bare_arrays_survive_and_axes_are_needed(fake_arrays: ReportArrays) -> None:
+    axes = {
+        "delay_s": np.arange(4.0),
+        "sin_azimuth": np.arange(8.0),
+        "frequency_hz": np.arange(4.0),
+    }
+    bare = ReportArrays(**axes)
+    again = ReportArrays.from_flat(bare.to_flat())
+    assert same(again, bare)
+    assert (again.power_base, again.exemplars, again.nmse_real) == (None, (), {})
+    with pytest.raises(ValueError, match=r"report arrays lack delay_s. Is the file complete\?"):
+        ReportArrays.from_flat({k: v for k, v in fake_arrays.to_flat().items() if k != "delay_s"})
+
+
+@unit
+def test_maps_must_fit_the_axes() -> None:
+    axes = {
+        "delay_s": np.arange(4.0),
+        "sin_azimuth": np.arange(8.0),
+        "frequency_hz": np.arange(4.0),
+    }
+    message = r"worst_real\[a\] must be \[n_tx, n_delay\] = \(8, 4\); got \(4, 8\)"
+    with pytest.raises(ValueError, match=message):
+        replace(small_axes(), worst_real={"a": np.zeros((4, 8))})
+
+
+@unit
+def test_flat_form_knows_every_field(fake_arrays: ReportArrays) -> None:
+    stored = {path.split("/")[0] for path in fake_arrays.to_flat()}
+    assert stored == {field.name for field in fields(ReportArrays)}
+
+
+@PROPERTY
+@given(
+    n=st.integers(1, 50),
+    share=st.floats(0.01, 1.0),
+    seed=st.integers(0, 999),
+    weighted=st.booleans(),
+)
+def test_worst_weights_hold_the_share_and_the_worst(
+    n: int, share: float, seed: int, weighted: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    nmse, log_w = rng.random(n), rng.normal(size=n) if weighted else None
+    weight = worst_weight(nmse, share, log_w)
+    assert weight.sum() == pytest.approx(share)
+    assert (weight >= 0).all()
+    kept = weight > 1e-12
+    assert nmse[kept].min() >= nmse[~kept].max(initial=-1.0)
+
+
+@unit
+def test_worst_share_must_be_a_share() -> None:
+    with pytest.raises(ValueError, match=r"share must lie in \(0, 1\]; got 5. 1 % is written 0.01"):
+        worst_weight([1.0, 2.0], 5)
+
+
+@unit
+def test_mean_power_weighs_samples_and_sums_receive_antennas() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 4, 5, 6)).astype(np.float32)  # two receive antennas
+    weight = np.array([0.0, 1.0, 3.0])
+    expected = 0.25 * map_power(x[1]) + 0.75 * map_power(x[2])
+    np.testing.assert_allclose(mean_power(x, weight), expected, rtol=1e-6)
+    np.testing.assert_allclose(mean_power(x), np.square(x).sum(1).mean(0), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"weight must be \[n\] with a positive sum; got shape"):
+        mean_power(x, [0.0, 0.0, 0.0])
+
+
+@unit
+def test_spatial_map_of_one_path() -> None:
+    """A path at beam 3 and tap 2 has constant magnitude; cropping delays keeps the energy."""
+    x = np.zeros((2, 8, 4))
+    x[0, 3, 2] = 1.0
+    power = to_spatial_map(x, 16)
+    assert power.shape == (8, 16)
+    np.testing.assert_allclose(power, np.full((8, 16), 1 / (8 * 16)))
+    two = np.random.default_rng(0).normal(size=(4, 8, 4))
+    assert to_spatial_map(two, 4).sum() == pytest.approx(np.square(two).sum())
+
+
+@unit
+def test_exemplars_are_the_extremes_in_order() -> None:
+    low, high = exemplar_indices([0.3, 0.1, 0.9, 0.5], 2)
+    assert (low.tolist(), high.tolist()) == ([1, 0], [2, 3])
+
+
+# --- What is special about the worst channels -----------------------------------------------------
+
+
+@unit
+def test_worst_features_find_the_cause_and_leave_chance_alone() -> None:
+    rng = np.random.default_rng(0)
+    cause, chance = rng.gamma(2.0, 50e-9, size=4000), rng.normal(size=4000)
+    nmse = cause * np.exp(0.1 * rng.normal(size=4000))
+    rows = worst_features(
+        nmse, {"chance": chance, "delay_spread_s": cause}, source="real", share=0.01
+    )
+    assert [row.feature for row in rows] == ["delay_spread_s", "chance"]
+    first, second = rows
+    assert (first.label, first.unit, first.n_worst) == ("delay spread", "ns", 40)
+    assert first.rank > 0.98
+    assert abs(second.shift) < 4
+    assert first.median_all == pytest.approx(1e9 * float(np.median(cause)), rel=0.01)
+    assert first.median_worst > 2 * first.median_all
+    with pytest.raises(ValueError, match=r"features\['chance'\] must be \[4000\]; got \(2,\)"):
+        worst_features(nmse, {"chance": chance[:2]}, source="real")
+
+
+@unit
+def test_weights_move_the_worst_share() -> None:
+    """Doubling a sample's weight is the same as having it twice."""
+    x, nmse = np.arange(6.0), np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    log_w = np.log([1.0, 1.0, 1.0, 1.0, 1.0, 3.0])
+    twice = np.r_[np.arange(6.0), 5.0, 5.0]
+    weighted = worst_features(nmse, {"f": x}, source="base", share=0.5, log_w=log_w)[0]
+    repeated = worst_features(np.r_[nmse, 6.0, 6.0], {"f": twice}, source="base", share=0.5)[0]
+    assert weighted.rank == pytest.approx(repeated.rank)
+    assert weighted.median_all == repeated.median_all == 3.0
+    assert weighted_quantile(x, [0, 0, 1, 0, 0, 0], 0.5) == 2.0

@@ -1,0 +1,118 @@
+"""Figures: the shift of the maps, marks of empty tails, bytes that do not change."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from reports import Estimate, ReportArrays, Result, mean_estimate, proportion
+
+pytestmark = pytest.mark.unit
+
+
+def only_axes(arrays: ReportArrays) -> ReportArrays:
+    """The axes alone."""
+    return ReportArrays(
+        delay_s=arrays.delay_s, sin_azimuth=arrays.sin_azimuth, frequency_hz=arrays.frequency_hz
+    )
+
+
+def test_a_beam_of_negative_angle_is_drawn_at_its_angle(fake_arrays: ReportArrays) -> None:
+    from matplotlib.figure import Figure
+
+    from reports.plotting import angular_axes
+
+    power = np.full((32, 32), 1e-6)
+    power[30, 5] = 1.0  # FFT order: sin(azimuth) = -2/16, delay 500 ns
+    image = angular_axes(Figure().subplots(), fake_arrays, power, 1.0)
+    shown = np.asarray(image.get_array())
+    row, column = np.unravel_index(int(shown.argmax()), shown.shape)
+    left, right, bottom, top = image.get_extent()
+    assert left + (column + 0.5) * (right - left) / 32 == pytest.approx(500.0)
+    assert bottom + (row + 0.5) * (top - bottom) / 32 == pytest.approx(-0.125)
+    assert (image.origin, shown.max()) == ("lower", 0.0)
+
+
+def test_delays_count_taps_where_no_bandwidth_is_known(fake_arrays: ReportArrays) -> None:
+    from reports.figures import exemplar_figure, worst_figure
+
+    arrays = replace(fake_arrays, bandwidth_known=False, delay_s=np.arange(32.0))
+    low, high = arrays.exemplars[:2]
+    labels = {axis.get_xlabel() for axis in exemplar_figure(arrays, low, high).axes}
+    assert {"subcarrier", "delay [taps]"} <= labels
+    assert worst_figure(arrays, "KLT 1/16").get_supxlabel() == "delay [taps]"
+    known = worst_figure(fake_arrays, "KLT 1/16")
+    assert known.get_supxlabel() == "delay [ns]"
+
+
+def test_error_map_uses_the_scale_of_its_channel(fake_arrays: ReportArrays) -> None:
+    from reports.figures import exemplar_figure
+
+    low, high = fake_arrays.exemplars[:2]
+    perfect = replace(low, x_hat=low.x, nmse=0.0)
+    figure = exemplar_figure(fake_arrays, perfect, replace(high, x_hat=0 * high.x))
+    _, _, channel_low, channel_high, error_low, error_high = (a.images for a in figure.axes[:6])
+    assert np.asarray(error_low[0].get_array()).max() <= -60
+    shown = [np.asarray(images[0].get_array()) for images in (error_high, channel_high)]
+    assert np.array_equal(*shown)
+    assert np.asarray(channel_low[0].get_array()).max() == 0
+    assert figure.axes[0].get_title() == "real, low distortion: −100 dB".replace("real", low.source)
+
+
+def test_distortions_weigh_q_and_mark_thresholds(fake_arrays: ReportArrays) -> None:
+    """Areas are 1 for every law, and q lies to the right of p."""
+    from reports.figures import distortion_figure
+
+    figure = distortion_figure(fake_arrays, "CsiNet 1/16", {"fixed": -11.0})
+    top, bottom = figure.axes
+    laws = ["base law p", "failure-weighted law q", "real channels", "issgm samples"]
+    assert [label for label in top.get_legend_handles_labels()[1] if "dB" not in label] == laws
+    assert bottom.get_legend_handles_labels()[1] == ["fixed: −11 dB"]
+    means = {}
+    for patch in top.patches:
+        values, edges, _ = patch.get_data()  # type: ignore[attr-defined]
+        mass = values * np.diff(edges)
+        means[patch.get_label()] = float(mass @ (edges[1:] + edges[:-1]) / 2)
+        assert 0.99 < mass.sum() <= 1 + 1e-9
+    assert means["failure-weighted law q"] > means["base law p"] + 0.3
+
+
+def test_missing_data_give_a_sentence_instead_of_a_figure(
+    fake_arrays: ReportArrays, fake_result: Result
+) -> None:
+    from reports import figures
+
+    bare = only_axes(fake_arrays)
+    empty = [
+        figures.distortion_figure(bare, "nobody"),
+        figures.worst_figure(bare, "nobody"),
+        figures.realism_figure({}, {}, fake_result.realism),
+        figures.overview_figure(replace(fake_result, compressors=())),
+    ]
+    for figure in empty:
+        assert figure.texts
+        assert not figure.axes
+
+
+@pytest.mark.parametrize(
+    ("estimate", "lines"),
+    [(None, 0), (proportion(0, 100), 2), (proportion(3, 100), 2), (mean_estimate([0.2]), 2)],
+)
+def test_dots_arrows_and_nothing(estimate: Estimate | None, lines: int) -> None:
+    from matplotlib.figure import Figure
+
+    from reports.plotting import dot
+
+    axis = Figure().subplots()
+    dot(axis, estimate, 0.0, "black", "o", "white")
+    assert len(axis.lines) == lines
+
+
+def test_same_input_same_bytes(fake_result: Result) -> None:
+    from reports.figures import overview_figure, png_bytes
+
+    first, second = (png_bytes(overview_figure(fake_result), dpi=60) for _ in range(2))
+    assert first == second
+    assert first.startswith(b"\x89PNG")
+    assert b"Software" not in first
+    assert b"tEXt" not in first
