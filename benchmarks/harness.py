@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-import channels
 from benchmarks.checks import Check, check
 from benchmarks.surroundings import ROOT, commit, machine, versions
+from channels.sample import sample_path
 from channels.support import write_text_atomic
 from reports.plain import to_plain
 
@@ -90,7 +90,7 @@ class Options:
                 "Runs on the test split are entered in the ledger: start with --split test."
             )
         if self.data_dir is None:
-            return channels.sample_path()
+            return sample_path()
         return self.data_dir / SPLIT_FILES[wanted]
 
 

@@ -1,4 +1,4 @@
-"""Named random generators: every stream of numbers in the package is a function of (seed, names)."""
+"""Named random generators: every stream of random numbers is a function of (seed, names)."""
 
 import hashlib
 

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from channels.channel_set import ChannelSet, audit_space
 from channels.symmetry import random_symmetry
 from compressors.audit_space import in_audit_space
+from compressors.crnet import CRNet
+from compressors.csinet import CsiNet
 from compressors.harness_training import Plan, TrainedModule, Training, train
 from compressors.klt import Klt
 from compressors.linear_start import LinearStart
 from compressors.metrics import nmse, nmse_db
+from compressors.neural import CompressorNetwork
 from compressors.zoo import CompressorSpec, save_compressor
 
 
@@ -48,7 +51,9 @@ class CompressorRecipe:
 class CompressorModule(TrainedModule):
     """loss = mean_n ||x_n - x_hat_n||^2 / ||x_n||^2 on unit-power channels, linear."""
 
-    def __init__(self, network: nn.Module, plan: Plan, *, augment: bool) -> None:
+    network: CompressorNetwork
+
+    def __init__(self, network: CompressorNetwork, plan: Plan, *, augment: bool) -> None:
         super().__init__(network, plan)
         self.augment = augment
 
@@ -84,7 +89,9 @@ def fit_compressor(
         CsiAuditError: unknown architecture or ratio, or the folder belongs to another recipe.
     """
     x, x_validation = audit_space(channels), audit_space(validation)
-    spec = CompressorSpec.for_ratio(recipe.arch, recipe.ratio, event_shape=tuple(x.shape[1:]))
+    spec = CompressorSpec.for_ratio(
+        recipe.arch, recipe.ratio, event_shape=(x.shape[1], x.shape[2], x.shape[3])
+    )
     network = _started(spec, x, recipe.plan.seed)
     described = _describe(spec, recipe, channels, validation)
     folder = Path(folder)
@@ -108,7 +115,7 @@ def fit_compressor(
     return path
 
 
-def _started(spec: CompressorSpec, x: Tensor, seed: int) -> nn.Module:
+def _started(spec: CompressorSpec, x: Tensor, seed: int) -> CompressorNetwork:
     """The network at its start: the KLT itself, or a net that computes it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -118,7 +125,8 @@ def _started(spec: CompressorSpec, x: Tensor, seed: int) -> nn.Module:
     _, channels, n_tx, n_delay = x.shape
     klt = Klt(spec.n_code, n_tx=n_tx, n_delay=n_delay, n_rx=channels // 2).fit(x)
     kept = 1.0 - float(nmse(x[:2000], klt(x[:2000])).mean())
-    network.start_from(LinearStart(basis=klt.real_rows(), variance=0.5, kept=kept))
+    if isinstance(network, CsiNet | CRNet):
+        network.start_from(LinearStart(basis=klt.real_rows(), variance=0.5, kept=kept))
     return network
 
 
@@ -130,7 +138,10 @@ def _describe(
         "compressor": spec.to_dict(),
         "ratio": recipe.ratio,
         "data": {"name": Path(data.source.path).name, "sha256": data.source.sha256},
-        "validation": {"name": Path(validation.source.path).name, "sha256": validation.source.sha256},
+        "validation": {
+            "name": Path(validation.source.path).name,
+            "sha256": validation.source.sha256,
+        },
         "augment": recipe.augment,
         "plan": asdict(recipe.plan),
     }
@@ -139,7 +150,7 @@ def _describe(
 @torch.inference_mode()
 def _card(
     described: dict[str, Any],
-    network: nn.Module,
+    network: CompressorNetwork,
     training: Training | None,
     x: Tensor,
     x_validation: Tensor,
@@ -148,7 +159,7 @@ def _card(
     network.eval()
     error = nmse(x_validation, in_audit_space(network)(x_validation))
     n_rx, n_tx, n_delay = x.shape[1] // 2, x.shape[2], x.shape[3]
-    linear = Klt(int(network.n_code), n_tx=n_tx, n_delay=n_delay, n_rx=n_rx).fit(x)
+    linear = Klt(network.n_code, n_tx=n_tx, n_delay=n_delay, n_rx=n_rx).fit(x)
     reference = nmse(x_validation, linear(x_validation))
     card: dict[str, Any] = {
         **described,
@@ -174,4 +185,3 @@ def _card(
 
 def _log10(value: float) -> float:
     return float(torch.tensor(value, dtype=torch.float64).log10())
-

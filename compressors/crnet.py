@@ -16,6 +16,7 @@ from compressors.linear_start import (
     pass_through_,
     trunk_activation,
 )
+from compressors.neural import CompressorNetwork, silence_
 
 
 def conv_norm(n_in: int, n_out: int, kernel: tuple[int, int]) -> nn.Sequential:
@@ -52,7 +53,7 @@ class CRBlock(nn.Module):
         return refined
 
 
-class CRNet(nn.Module):
+class CRNet(CompressorNetwork):
     """CRNet for (2, n_tx, n_delay) angular-delay channels.
 
     Args:
@@ -70,9 +71,8 @@ class CRNet(nn.Module):
         variant: Variant = "published",
         convention: Convention | None = None,
     ) -> None:
-        super().__init__()
-        self.n_code, self.shape = n_code, (2, n_tx, n_delay)
-        self.convention = convention if convention is not None else Convention()
+        super().__init__(n_code, convention)
+        self.shape = (2, n_tx, n_delay)
         size = 2 * n_tx * n_delay
         self.fine = nn.Sequential(
             conv_norm(2, 2, (3, 3)),
@@ -102,13 +102,6 @@ class CRNet(nn.Module):
         y_hat: Tensor = self.squash(self.blocks(y))
         return y_hat
 
-    def bits(self, z: Tensor) -> None:
-        """The code is not quantised, so its bits are unknown."""
-        return None
-
-    def forward(self, y: Tensor) -> Tensor:
-        return self.decode(self.encode(y))
-
     @torch.no_grad()
     def start_from(self, start: LinearStart) -> None:
         """Set the weights so that the net computes the linear code of `start` exactly.
@@ -126,4 +119,5 @@ class CRNet(nn.Module):
         delta_(self.entry[0])
         pass_through_(self.entry[1], variance=start.variance * start.kept)
         for block in self.blocks:
-            block.merge[1].weight.zero_()
+            if isinstance(block, CRBlock):
+                silence_(block.merge[1])

@@ -15,6 +15,7 @@ from compressors.linear_start import (
     pass_through_,
     trunk_activation,
 )
+from compressors.neural import CompressorNetwork, silence_
 
 
 class RefineNet(nn.Module):
@@ -39,7 +40,7 @@ class RefineNet(nn.Module):
         return refined
 
 
-class CsiNet(nn.Module):
+class CsiNet(CompressorNetwork):
     """CsiNet for (2, n_tx, n_delay) angular-delay channels.
 
     Args:
@@ -57,9 +58,8 @@ class CsiNet(nn.Module):
         variant: Variant = "published",
         convention: Convention | None = None,
     ) -> None:
-        super().__init__()
-        self.n_code, self.shape = n_code, (2, n_tx, n_delay)
-        self.convention = convention if convention is not None else Convention()
+        super().__init__(n_code, convention)
+        self.shape = (2, n_tx, n_delay)
         size = 2 * n_tx * n_delay
         self.entry = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.BatchNorm2d(2))
         self.activation = trunk_activation(variant)
@@ -80,13 +80,6 @@ class CsiNet(nn.Module):
         y_hat: Tensor = self.squash(self.exit(self.refine(y)))
         return y_hat
 
-    def bits(self, z: Tensor) -> None:
-        """The code is not quantised, so its bits are unknown."""
-        return None
-
-    def forward(self, y: Tensor) -> Tensor:
-        return self.decode(self.encode(y))
-
     @torch.no_grad()
     def start_from(self, start: LinearStart) -> None:
         """Set the weights so that the net computes the linear code of `start` exactly.
@@ -100,5 +93,6 @@ class CsiNet(nn.Module):
         self.from_code.weight.copy_(start.basis.T)
         self.from_code.bias.zero_()
         for block in self.refine:
-            block.path[-1].weight.zero_()
+            if isinstance(block, RefineNet):
+                silence_(block.path[-1])
         delta_(self.exit)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal, TypedDict
 
 import lightning
@@ -115,6 +116,8 @@ class TrainedModule(lightning.LightningModule):
         plan: Steps, rates, seed.
     """
 
+    network: nn.Module
+
     def __init__(self, network: nn.Module, plan: Plan) -> None:
         super().__init__()
         self.network, self.plan = network, plan
@@ -178,8 +181,10 @@ class _Ema(WeightAveraging):
     def averaged_network(self) -> nn.Module:
         if self._average_model is None:
             raise RuntimeError("weight averaging has not begun")
-        network: nn.Module = self._average_model.module.network
-        return network
+        module = self._average_model.module
+        if not isinstance(module, TrainedModule):
+            raise TypeError(f"only a TrainedModule is averaged; got {type(module).__name__}")
+        return module.network
 
 
 class _AtomicCheckpointIO(TorchCheckpointIO):
@@ -201,6 +206,9 @@ class _BlockEnd(Checkpoint):
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
+        # On a resume Lightning ends the checkpoint's own block once more, without its figures.
+        if self.curve and self.curve[-1]["step"] == trainer.global_step:
+            return
         figures = {k: float(v) for k, v in trainer.callback_metrics.items() if "val_" in k}
         self.curve.append({"step": float(trainer.global_step), **figures})
         if min(self.curve, key=lambda row: row["val_loss"]) is self.curve[-1]:
@@ -271,11 +279,14 @@ def train(
     trainer = _trainer(plan, [averaged, end], device, devices, progress)
     data = _Batches(train_data, validation, plan)
     try:
-        trainer.fit(module, data, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
-    except (RuntimeError, EOFError, KeyError) as error:
+        trainer.fit(
+            module, data, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True
+        )
+    except (RuntimeError, EOFError, KeyError, UnpicklingError) as error:
         if checkpoint.is_file() and trainer.global_step == 0:
+            reason = (str(error).splitlines() or ["it is empty"])[0]
             raise CsiAuditError(
-                f"{checkpoint} cannot be read ({error}). Remove it to start this training anew."
+                f"{checkpoint} cannot be read ({reason}). Remove it to start this training anew."
             ) from error
         raise
     return Training(weights=load_file(folder / BEST_NAME), curve=end.curve)
@@ -290,7 +301,7 @@ def _trainer(
         devices=devices,
         precision=plan.precision,
         max_steps=plan.steps,
-        max_epochs=plan.steps // plan.block_steps,
+        max_epochs=-1,  # after a resume Lightning counts one epoch too many; steps decide
         gradient_clip_val=plan.gradient_clip,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,

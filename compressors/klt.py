@@ -1,14 +1,15 @@
 """The Karhunen-Loeve transform, the best linear code: the yardstick of every neural compressor."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from channels.convention import Convention
 from channels.domains import stack_real, to_complex
 from channels.support import CsiAuditError
+from compressors.neural import CompressorNetwork
 
 
-class Klt(nn.Module):
+class Klt(CompressorNetwork):
     """Projection on the leading eigenvectors of the channels' covariance.
 
         z = U^H x,  x_hat = U z,     U: n_code/2 leading eigenvectors of E[x x^H], complex
@@ -16,11 +17,9 @@ class Klt(nn.Module):
     A complex coefficient counts as two real code numbers.
 
     Args:
-        n_code: Real code numbers, even.
-        basis: U^H as complex (n_code/2, n_rx, n_tx, n_delay) with orthonormal rows; None leaves a
-            zero basis to be loaded or fitted.
+        n_code: Real code numbers, even. The basis is zero until `fit` or a weights file sets it.
     Raises:
-        CsiAuditError: n_code is odd or does not match the basis.
+        CsiAuditError: n_code is odd or larger than the channel.
     """
 
     basis: Tensor
@@ -34,15 +33,13 @@ class Klt(nn.Module):
         n_rx: int = 1,
         convention: Convention | None = None,
     ) -> None:
-        super().__init__()
         size = n_rx * n_tx * n_delay
         if n_code < 2 or n_code % 2 or n_code // 2 > size:
             raise CsiAuditError(
                 f"n_code of a KLT must be even and at most {2 * size}, since a complex coefficient "
                 f"is two real numbers; got {n_code}."
             )
-        self.n_code = n_code
-        self.convention = convention if convention is not None else Convention()
+        super().__init__(n_code, convention)
         basis = torch.zeros(n_code // 2, n_rx, n_tx, n_delay, 2)
         self.register_buffer("basis", basis)  # (k, n_rx, n_tx, n_delay, re/im)
 
@@ -58,13 +55,6 @@ class Klt(nn.Module):
         code = torch.view_as_complex(z.unflatten(1, (-1, 2)).contiguous())
         y = (code @ rows.flatten(1).conj()).unflatten(1, rows.shape[1:])
         return stack_real(y)
-
-    def bits(self, z: Tensor) -> None:
-        """The code is not quantised, so its bits are unknown."""
-        return None
-
-    def forward(self, y: Tensor) -> Tensor:
-        return self.decode(self.encode(y))
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> "Klt":

@@ -13,7 +13,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-
 Variant = Literal["published", "linear_trunk"]
 
 

@@ -70,7 +70,9 @@ def _precoders(h: Tensor, n_subbands: int | None) -> Tensor:
     rows = h.unflatten(-1, (bands, n_sub // bands))  # (N, n_rx, n_tx, bands, per band)
     rows = rows.permute(0, 3, 1, 4, 2).reshape(n, bands, -1, n_tx)
     gram = rows.mH @ rows
-    return torch.linalg.eigh(gram)[1][..., -1].transpose(1, 2)
+    values, vectors = torch.linalg.eigh(gram)
+    w = vectors[..., -1] * (values[..., -1:] > 0)  # no power, no direction
+    return w.transpose(1, 2)
 
 
 def _power(h: Tensor) -> Tensor:

@@ -7,14 +7,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from channels.convention import Convention
 from channels.support import (
     CsiAuditError,
-    atomic_write,
     did_you_mean,
     file_sha256,
     load_object,
@@ -24,10 +24,12 @@ from compressors.crnet import CRNet
 from compressors.csinet import CsiNet
 from compressors.klt import Klt
 from compressors.linear_start import Variant
+from compressors.neural import CompressorNetwork
+from compressors.weights_file import write_weights
 
 _KIND = "csi-audit compressor 1"
 
-_ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+_ARCHITECTURES: dict[str, Callable[..., CompressorNetwork]] = {
     "csinet": CsiNet,
     "crnet": CRNet,
     "klt": Klt,
@@ -79,11 +81,9 @@ class CompressorSpec:
                 f"ratio must divide the {size} real numbers of a channel; got {ratio}. "
                 "Usual ratios are 4, 8, 16, 32, 64."
             )
-        return cls(
-            arch=arch, n_code=size // ratio, event_shape=event_shape, variant="linear_trunk"
-        )
+        return cls(arch=arch, n_code=size // ratio, event_shape=event_shape, variant="linear_trunk")
 
-    def build(self) -> nn.Module:
+    def build(self) -> CompressorNetwork:
         """The compressor with fresh weights."""
         channels, n_tx, n_delay = self.event_shape
         options: dict[str, Any] = {
@@ -98,7 +98,11 @@ class CompressorSpec:
         return _ARCHITECTURES[self.arch](self.n_code, **options)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "event_shape": list(self.event_shape), "convention": dict(self.convention)}
+        return {
+            **asdict(self),
+            "event_shape": list(self.event_shape),
+            "convention": dict(self.convention),
+        }
 
     @classmethod
     def from_dict(cls, described: dict[str, Any]) -> "CompressorSpec":
@@ -111,7 +115,7 @@ class CompressorSpec:
         )
 
 
-def build_compressor(arch: str, *, ratio: int = 16) -> nn.Module:
+def build_compressor(arch: str, *, ratio: int = 16) -> CompressorNetwork:
     """A published architecture for 32 x 32 channels with fresh weights, exactly as published.
 
     Args:
@@ -146,12 +150,9 @@ class NamedCompressor:
 def save_compressor(
     path: str | Path, network: nn.Module, spec: CompressorSpec, *, card: dict[str, Any]
 ) -> str:
-    """Write one safetensors file with spec and card inside, whole or not at all; returns SHA-256."""
+    """Write one safetensors file with spec and card inside, atomically; returns its SHA-256."""
     described = json.dumps({"compressor": spec.to_dict(), "card": card})
-    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-    with atomic_write(path) as temporary:
-        save_file(weights, temporary, {"kind": _KIND, "json": described})
-    return file_sha256(path)
+    return write_weights(path, network.state_dict(), {"kind": _KIND, "json": described})
 
 
 def bundled_compressors() -> dict[str, Path]:
@@ -199,9 +200,16 @@ def _from_file(path: Path, name: str, spec: str) -> NamedCompressor:
             f"{path} is not a compressor of csi-audit (kind {metadata.get('kind')!r}). "
             "Name your own class as file.py:Class."
         )
-    described = json.loads(metadata["json"])
-    network = CompressorSpec.from_dict(described["compressor"]).build()
-    network.load_state_dict(weights)
+    try:
+        described = json.loads(metadata["json"])
+        with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, then overwritten
+            network = CompressorSpec.from_dict(described["compressor"]).build()
+        network.load_state_dict(weights)
+    except CsiAuditError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CsiAuditError(f"{path} is damaged: {reason}. Make it again.") from error
     network.eval().requires_grad_(False)
     return NamedCompressor(
         name=name, spec=spec, compressor=network, card=described["card"], sha256=file_sha256(path)
@@ -210,8 +218,15 @@ def _from_file(path: Path, name: str, spec: str) -> NamedCompressor:
 
 def _from_code(spec: str) -> NamedCompressor:
     found = load_object(spec)
-    made = found() if isinstance(found, type) or not hasattr(found, "encode") else found
-    missing = [m for m in ("n_code", "convention", "encode", "decode", "bits") if not hasattr(made, m)]
+    makes_one = callable(found) and not isinstance(found, nn.Module)
+    made = (
+        found()
+        if isinstance(found, type) or (makes_one and not hasattr(found, "encode"))
+        else found
+    )
+    missing = [
+        m for m in ("n_code", "convention", "encode", "decode", "bits") if not hasattr(made, m)
+    ]
     if missing:
         raise CsiAuditError(
             f"{spec!r} lacks {', '.join(missing)}: a compressor has n_code, convention, encode(y), "
@@ -221,5 +236,3 @@ def _from_code(spec: str) -> NamedCompressor:
         made.eval().requires_grad_(False)
     name = spec.rpartition(":")[2]
     return NamedCompressor(name=name, spec=spec, compressor=made, card={}, sha256=None)
-
-

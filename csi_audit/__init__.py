@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from csi_audit.auditing import audit
     from csi_audit.base import load_base
     from csi_audit.base_training import fit_base
+    from csi_audit.configs import RunConfig
 
-__all__ = ["audit", "fit_base", "load_base"]
+__all__ = ["RunConfig", "audit", "fit_base", "load_base"]
 __version__ = "0.1.0"
 
 check_siblings(Path(__file__).resolve().parents[1])
 
 # Public name -> the module that defines it; the same names as in the TYPE_CHECKING block above.
 _EXPORTS = {
+    "RunConfig": "csi_audit.configs",
     "audit": "csi_audit.auditing",
     "fit_base": "csi_audit.base_training",
     "load_base": "csi_audit.base",

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from platform import processor, python_version
@@ -33,7 +34,7 @@ from csi_audit.base import Base, load_base
 from csi_audit.configs import RunConfig
 from csi_audit.losses import SquaredErrorLoss
 from csi_audit.measuring import Measured, measure
-from csi_audit.run_directory import BlockStore, read_arrays, write_arrays
+from csi_audit.run_state import BlockStore, read_arrays, write_arrays
 from csi_audit.samples import Sampler, WeightedSamples
 from csi_audit.sampling import BaseSampler, IssgmSampler
 from csi_audit.weights import LossWeight
@@ -223,7 +224,7 @@ def _in_blocks(
     for block in range(-(-n // config.block)):
         size = min(config.block, n - block * config.block)
         before = told.made
-        saved = store.get(name, block, lambda b=block, k=size: _block(sampler, k, name, b, config))
+        saved = store.get(name, block, partial(_block, sampler, size, name, block, config))
         if told.made == before:
             told(int(saved["n_evaluations"]))
         parts.append(saved)

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from channels.channel_set import Grid
-from channels.support import CsiAuditError, atomic_write, did_you_mean, file_sha256
+from channels.support import CsiAuditError, did_you_mean, file_sha256
+from compressors.weights_file import write_weights
 from csi_audit.diffusion import Denoiser, PreconditionedDenoiser
 from csi_audit.networks import NetworkSpec
 
@@ -68,7 +69,7 @@ def _words(shape: tuple[int, ...]) -> str:
 
 
 def build_denoiser(network: NetworkSpec, variance: Tensor) -> PreconditionedDenoiser:
-    """A fresh preconditioned denoiser for maps of the shape of `variance` (2 n_rx, n_tx, n_delay)."""
+    """A fresh preconditioned denoiser; variance is (2 n_rx, n_tx, n_delay)."""
     pairs, n_tx, n_delay = variance.shape[0] // 2, variance.shape[1], variance.shape[2]
     return PreconditionedDenoiser(network.build(5 * pairs, 3 * pairs, n_tx, n_delay), variance)
 
@@ -96,12 +97,9 @@ def save_base(
         "card": card,
     }
     halves = {
-        name: value.contiguous() if name == "variance" else value.half().contiguous()
-        for name, value in weights.items()
+        name: value if name == "variance" else value.half() for name, value in weights.items()
     }
-    with atomic_write(path) as temporary:
-        save_file(halves, temporary, {"kind": _KIND, "json": json.dumps(described)})
-    return file_sha256(path)
+    return write_weights(path, halves, {"kind": _KIND, "json": json.dumps(described)})
 
 
 def bundled_base() -> Path:
@@ -132,11 +130,18 @@ def load_base(path: str | Path | None = None) -> Base:
             f"{path} is not a base model of csi-audit (kind {metadata.get('kind')!r}). "
             "Train one with csi-audit fit-base."
         )
-    described = json.loads(metadata["json"])
-    spec = described["network"]
-    network = NetworkSpec(name=spec["name"], options=tuple(spec["options"].items()))
-    denoiser = build_denoiser(network, weights["variance"])
-    denoiser.load_state_dict(weights)
+    try:
+        described = json.loads(metadata["json"])
+        spec = described["network"]
+        network = NetworkSpec(name=spec["name"], options=tuple(spec["options"].items()))
+        with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, then overwritten
+            denoiser = build_denoiser(network, weights["variance"])
+        denoiser.load_state_dict(weights)
+    except CsiAuditError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CsiAuditError(f"{path} is damaged: {reason}. Make it again.") from error
     denoiser.eval().requires_grad_(False)
     return Base(
         denoiser=denoiser,

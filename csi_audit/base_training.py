@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from channels.channel_set import ChannelSet, audit_space
-from channels.symmetry import flip_array, random_symmetry
 from channels.support import CsiAuditError
+from channels.symmetry import flip_array, random_symmetry
 from compressors.harness_training import Plan, TrainedModule, Training, train
 from csi_audit.base import Base, build_denoiser, load_base, save_base, ten_top_deviations
+from csi_audit.diffusion import PreconditionedDenoiser
 from csi_audit.networks import NetworkSpec
 
 VALIDATION_LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.2, 2.0, 3.5, 6.0, 12.0)
@@ -51,8 +52,15 @@ class BaseModule(TrainedModule):
     One is what the best linear denoiser of independent coefficients reaches, at every level.
     """
 
+    network: PreconditionedDenoiser
+
     def __init__(
-        self, network: NetworkSpec, variance: Tensor, plan: Plan, noise: NoiseRange, sigma_max: float
+        self,
+        network: NetworkSpec,
+        variance: Tensor,
+        plan: Plan,
+        noise: NoiseRange,
+        sigma_max: float,
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
@@ -159,7 +167,10 @@ def _describe(recipe: BaseRecipe, data: ChannelSet, validation: ChannelSet) -> d
     return {
         "what": "base model",
         "data": {"name": Path(data.source.path).name, "sha256": data.source.sha256},
-        "validation": {"name": Path(validation.source.path).name, "sha256": validation.source.sha256},
+        "validation": {
+            "name": Path(validation.source.path).name,
+            "sha256": validation.source.sha256,
+        },
         "network": {"name": recipe.network.name, "options": dict(recipe.network.options)},
         "noise": asdict(recipe.noise),
         "plan": asdict(recipe.plan),

@@ -79,7 +79,7 @@ class RunConfig:
             )
 
     def fixing(self) -> dict[str, Any]:
-        """The settings that fix the figures, as plain values, without those that only place work."""
+        """The settings that fix the figures as plain values, without those that only place work."""
         free = {"out", "device", "batch_size", "threads"}
         plain = {key: value for key, value in asdict(self).items() if key not in free}
         return {key: list(v) if isinstance(v, tuple) else v for key, v in plain.items()}
@@ -146,7 +146,7 @@ class FitCompressorConfig:
     arch: str = "crnet"
     ratio: int = 16
     out: str | None = None
-    steps: int = 4_800
+    steps: int = 3_200
     block_steps: int = 80
     batch_size: int = 200
     learning_rate: float = 2e-3

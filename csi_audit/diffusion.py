@@ -74,7 +74,7 @@ def _features(y: Tensor) -> Tensor:
 class GaussianDenoiser:
     """Closed form for x0 ~ N(mean, diag(variance)): the exact law for tests and baselines.
 
-        D = mean + v / (v + sigma^2) (x - mean)
+    D = mean + v / (v + sigma^2) (x - mean)
     """
 
     def __init__(self, mean: Tensor, variance: Tensor) -> None:

@@ -1,6 +1,6 @@
 """What is measured on a set of channels: each compressor's losses and the channels' features."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,13 +8,17 @@ import numpy.typing as npt
 from torch import Tensor
 
 from channels.channel_domain import ChannelDomain
-from compressors.audit_space import in_audit_space
+from compressors.audit_space import AuditedCompressor, in_audit_space
 from compressors.zoo import NamedCompressor
-from csi_audit.losses import NmseLoss, OwnMseLoss, SgcsLoss, in_blocks
+from csi_audit.losses import Loss, NmseLoss, OwnMseLoss, SgcsLoss, in_blocks
 
 Array = npt.NDArray[np.float64]
 
-LOSSES = {"nmse": NmseLoss, "own_mse": OwnMseLoss, "sgcs": SgcsLoss}
+LOSSES: Mapping[str, Callable[[AuditedCompressor], Loss]] = {
+    "nmse": NmseLoss,
+    "own_mse": OwnMseLoss,
+    "sgcs": SgcsLoss,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +39,7 @@ class Measured:
         return self.losses[compressor]["nmse"]
 
 
-def measure(
-    x: Tensor, compressors: Sequence[NamedCompressor], domain: ChannelDomain
-) -> Measured:
+def measure(x: Tensor, compressors: Sequence[NamedCompressor], domain: ChannelDomain) -> Measured:
     """Losses of every compressor and features of channels x (N, *event_shape) at unit power."""
     losses: dict[str, dict[str, Array]] = {}
     for named in compressors:

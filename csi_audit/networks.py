@@ -110,7 +110,7 @@ class AxialMixer(nn.Module):
     def forward(self, maps: Tensor, log_sigma: Tensor) -> Tensor:
         level = self.level(log_sigma)
         h = self.stem(maps.permute(0, 3, 2, 1))  # (N, n_delay, n_tx, channels)
-        for i, block in enumerate(self.blocks):
+        for block in self.blocks:
             shape = h.shape
             h = block(h.flatten(2), level).view(shape).transpose(1, 2)
         h = h if len(self.blocks) % 2 == 0 else h.transpose(1, 2)

@@ -7,14 +7,14 @@ chain runs it unchanged.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from channels.support import CsiAuditError
+from channels.support import CsiAuditError, did_you_mean
 from csi_audit.base import Base
 from csi_audit.diffusion import Denoiser
 from csi_audit.samples import WeightedSamples
@@ -49,16 +49,16 @@ class CountedDenoiser:
         self.device, self.batch_size, self.progress = device, batch_size, progress
         self.evaluations = 0
 
-    @torch.inference_mode()
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         level = torch.as_tensor(sigma, dtype=x.dtype).expand(len(x))
         parts = []
         for batch, s in zip(x.split(self.batch_size), level.split(self.batch_size), strict=True):
-            parts.append(self.inner(batch.to(self.device), s.to(self.device)).to(x.device))
+            with torch.inference_mode():
+                parts.append(self.inner(batch.to(self.device), s.to(self.device)).to(x.device))
             self.evaluations += len(batch)
             if self.progress is not None:
                 self.progress(len(batch))
-        return torch.cat(parts).clone()
+        return torch.cat(parts)  # outside inference mode: an ordinary tensor
 
 
 def sigma_grid(sigma_max: float, sigma_min: float, steps: int) -> Tensor:
@@ -123,7 +123,7 @@ class VpTimes:
     steps: int
     sigma_max: float
     sigma_min: float
-    schedule: VpLinear = VpLinear()
+    schedule: VpLinear = field(default_factory=VpLinear)
 
     def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         """(t, t_next), descending."""
@@ -186,6 +186,9 @@ class BaseSampler:
         batch_size: int = 256,
         progress: Progress | None = None,
     ) -> None:
+        if chain not in get_args(ChainName):
+            hint = did_you_mean(chain, get_args(ChainName))
+            raise CsiAuditError(f"chain must be a known one; got {chain!r}.{hint}")
         self.base, self.chain = base, chain
         self.sigmas = sigma_grid(base.sigma_max, base.sigma_min, steps)
         self.denoiser = CountedDenoiser(
@@ -276,7 +279,7 @@ def reweighted(samples: WeightedSamples, weight: Weight) -> WeightedSamples:
     """
     if samples.law != "base":
         raise ValueError(f"samples must be of the base law; got {samples.law!r}.")
-    log_l = weight.log_l(samples.x).double().cpu()
+    log_l = _log_l(weight, samples.x)
     return WeightedSamples(
         x=samples.x,
         log_w=samples.log_w + log_l,
@@ -297,9 +300,15 @@ def rejection(
         log_bound: Log of a bound on l.
         generator: Source of the acceptance draws.
     Raises:
-        CsiAuditError: some l exceeds the bound, or nothing is accepted.
+        CsiAuditError: some l exceeds the bound or is NaN, or nothing is accepted.
+        ValueError: the samples are not of the base law.
     """
-    log_l = weight.log_l(samples.x).double().cpu()
+    if samples.law != "base":
+        raise ValueError(f"samples must be of the base law; got {samples.law!r}.")
+    log_l = _log_l(weight, samples.x)
+    if bool(log_l.isnan().any()):
+        index = int(torch.nonzero(log_l.isnan())[0])
+        raise CsiAuditError(f"log l must not be NaN; sample {index} is. -inf is legal.")
     if float(log_l.max()) > log_bound:
         raise CsiAuditError(
             f"log_bound must be at least the largest log l, {float(log_l.max()):.4g}; "
@@ -316,3 +325,9 @@ def rejection(
         chain=f"{samples.chain}, rejection",
         n_evaluations=samples.n_evaluations,
     )
+
+
+@torch.inference_mode()
+def _log_l(weight: Weight, x: Tensor, *, block: int = 500) -> Tensor:
+    """log l of many samples without gradients, float64 (N,), on the CPU."""
+    return torch.cat([weight.log_l(part).double().cpu() for part in x.split(block)])

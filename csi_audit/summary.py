@@ -254,6 +254,4 @@ def issgm_entry(
 ) -> IssgmEntry:
     """The live guided run of one compressor, beside the benchmark's full figures."""
     e_q: Estimate = expectation(samples, nmse)
-    return IssgmEntry(
-        label="short run", e_q=e_q, steps=steps, n=len(samples), full=full, note=note
-    )
+    return IssgmEntry(label="short run", e_q=e_q, steps=steps, n=len(samples), full=full, note=note)

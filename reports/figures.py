@@ -28,6 +28,7 @@ from reports.plotting import (
     WIDTH,
     angular_axes,
     angular_image,
+    as_text,
     colour_bar,
     delay_label,
     dot,
@@ -127,26 +128,16 @@ def worst_figure(arrays: ReportArrays, name: str) -> Figure:
     channels; where both show the same colours the failure is no artefact of the base law.
     """
     figure = Figure(figsize=(WIDTH, 4.9), layout="constrained")
-    sources = [
-        (label, everything, worst[name])
-        for label, everything, worst in (
-            ("base samples", arrays.power_base, arrays.worst_base),
-            ("real channels", arrays.power_real, arrays.worst_real),
-        )
-        if everything is not None and name in worst
-    ]
+    sources = _worst_sources(arrays, name)
     if not sources:
         return empty(figure, "no map of the worst channels")
     axes = figure.subplots(2, 2, sharex=True, sharey=True)
     label, everything, worst = sources[0]
-    peak = float(everything.max())
-    share = share_text(arrays.worst_share)
-    image = angular_axes(axes[0, 0], arrays, everything, peak)
-    angular_axes(axes[0, 1], arrays, worst, peak)
-    axes[0, 0].set_title(f"all {label}", fontsize=NORMAL)
-    axes[0, 1].set_title(f"worst {share} of {label}", fontsize=NORMAL)
-    colour_bar(figure, image, axes[0], "power [dB]", vertical=True)
-    change = None
+    titles = (f"all {label}", f"worst {share_text(arrays.worst_share)} of {label}")
+    level = change = None
+    for axis, power, title in zip(axes[0], (everything, worst), titles, strict=True):
+        level = angular_axes(axis, arrays, power, float(everything.max()))
+        axis.set_title(title, fontsize=NORMAL)
     for axis, (label, everything, worst) in zip(axes[1], sources, strict=False):
         change = angular_image(axis, arrays, _difference(worst, everything), cmap="RdBu_r",
                                vmin=-12, vmax=12)  # fmt: skip
@@ -155,6 +146,7 @@ def worst_figure(arrays: ReportArrays, name: str) -> Figure:
     if len(sources) == 1:
         axes[1, 1].set_axis_off()
         axes[0, 1].tick_params(labelbottom=True)
+    colour_bar(figure, level, axes[0], "power [dB]", vertical=True)
     colour_bar(figure, change, axes[1], "difference [dB]", vertical=True)
     figure.supxlabel(delay_label(arrays), fontsize=NORMAL)
     figure.supylabel("sin(azimuth)", fontsize=NORMAL)
@@ -180,20 +172,7 @@ def realism_figure(
         return empty(figure, "nothing to compare")
     axes = figure.subplots(rows, 2, sharey=True, squeeze=False).ravel()
     for axis, item in zip(axes, shown, strict=False):
-        base_x, unit = _shown_values(item, base[item.name])
-        real_x, _ = _shown_values(item, real[item.name])
-        for values, label, color, line in (
-            (base_x, "base samples", BASE, "-"),
-            (real_x, "real channels", REAL, "--"),
-        ):
-            x = np.sort(values)
-            axis.step(x, np.arange(1, len(x) + 1) / len(x), where="post", color=color,
-                      linestyle=line, linewidth=1.4, label=label)  # fmt: skip
-        low, high = np.quantile(np.concatenate([base_x, real_x]), [0.001, 0.995])
-        pad = 0.03 * (high - low) or 1.0
-        axis.set_xlim(low - pad, high + pad)
-        axis.set_xlabel(f"{item.label} [{unit}]" if unit else item.label, parse_math=False)
-        axis.set_title(_ks_title(item), fontsize=SMALL)
+        _realism_axes(axis, item, base[item.name], real[item.name])
     for axis in axes[len(shown) :]:
         axis.set_axis_off()
     for axis in axes[::2]:
@@ -224,6 +203,33 @@ def overview_figure(result: Result) -> Figure:
     figure.legend(handles=handles, loc="outside upper right", ncols=2, fontsize=SMALL,
                   frameon=False)  # fmt: skip
     return finish(figure)
+
+
+def _realism_axes(axis: Axes, item: RealismItem, base: Array, real: Array) -> None:
+    """Both distribution functions of one quantity, its KS distance in the title."""
+    base_x, unit = _shown_values(item, base)
+    real_x, _ = _shown_values(item, real)
+    for values, label, color, line in (
+        (base_x, "base samples", BASE, "-"),
+        (real_x, "real channels", REAL, "--"),
+    ):
+        x = np.sort(values)
+        axis.step(x, np.arange(1, len(x) + 1) / len(x), where="post", color=color,
+                  linestyle=line, linewidth=1.4, label=label)  # fmt: skip
+    low, high = np.quantile(np.concatenate([base_x, real_x]), [0.001, 0.995])
+    pad = 0.03 * (high - low) or 1.0
+    axis.set_xlim(low - pad, high + pad)
+    axis.set_xlabel(f"{item.label} [{unit}]" if unit else item.label, parse_math=False)
+    axis.set_title(_ks_title(item), fontsize=SMALL)
+
+
+def _worst_sources(arrays: ReportArrays, name: str) -> list[tuple[str, Array, Array]]:
+    """(whose, mean power of all, mean power of the worst) for each side that has both."""
+    sides = (
+        ("base samples", arrays.power_base, arrays.worst_base.get(name)),
+        ("real channels", arrays.power_real, arrays.worst_real.get(name)),
+    )
+    return [(who, p, q) for who, p, q in sides if p is not None and q is not None]
 
 
 def _difference(worst: Array, everything: Array) -> Array:
@@ -296,7 +302,7 @@ def _mark(axes: Sequence[Axes], thresholds: Mapping[str, float]) -> None:
     for i, (label, level) in enumerate(thresholds.items()):
         for axis in axes:
             axis.axvline(level, color="#555555", linewidth=1.2, linestyle=dashes[i % len(dashes)],
-                         label=f"{label}: {decibel(level)}")  # fmt: skip
+                         label=as_text(f"{label}: {decibel(level)}"))  # fmt: skip
 
 
 def _shown_values(item: RealismItem, values: Array) -> tuple[Array, str]:

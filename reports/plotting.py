@@ -28,6 +28,11 @@ def to_db(power: npt.ArrayLike) -> Array:
     return np.asarray(10 * np.log10(np.maximum(np.asarray(power, dtype=np.float64), 1e-10)))
 
 
+def as_text(text: str) -> str:
+    """A name for places that would read $...$ as mathematics."""
+    return text.replace("$", r"\$")
+
+
 def finish(figure: Figure) -> Figure:
     """One font size and thin frames on all axes."""
     for axis in figure.axes:

@@ -39,30 +39,23 @@ def worst_features(
         log_w: Log weights [n] where the channels are not draws of the law itself.
         info: Label, unit and display scale by feature name; medians come in the unit shown.
     """
-    weight = worst_weight(nmse, share, log_w)
+    worst = worst_weight(nmse, share, log_w)
     everything = worst_weight(nmse, 1.0, log_w)
-    n_worst = max(1, round(float(weight.sum() ** 2 / np.square(weight).sum())))
+    n_worst = max(1, round(float(worst.sum() ** 2 / np.square(worst).sum())))
     rows = []
     for name, values in features.items():
         x = np.asarray(values, dtype=np.float64)
-        if x.shape != weight.shape:
-            raise ValueError(f"features[{name!r}] must be [{len(weight)}]; got {x.shape}.")
+        if x.shape != worst.shape:
+            raise ValueError(f"features[{name!r}] must be [{len(worst)}]; got {x.shape}.")
         label, unit, scale = feature_display(name, info)
-        rank = _mean_rank(x, weight, everything)
+        rank = _mean_rank(x, worst, everything)
+        usual, special = (scale * weighted_quantile(x, w, 0.5) for w in (everything, worst))
+        shift = (rank - 0.5) * math.sqrt(12 * n_worst)
         rows.append(
-            WorstFeature(
-                feature=name,
-                label=label,
-                unit=unit,
-                source=source,
-                share=share,
-                n_worst=n_worst,
-                median_all=scale * weighted_quantile(x, everything, 0.5),
-                median_worst=scale * weighted_quantile(x, weight, 0.5),
-                rank=rank,
-                shift=(rank - 0.5) * math.sqrt(12 * n_worst),
-            )
-        )
+            WorstFeature(feature=name, label=label, unit=unit, source=source, share=share,
+                         n_worst=n_worst, median_all=usual, median_worst=special, rank=rank,
+                         shift=shift)
+        )  # fmt: skip
     return tuple(sorted(rows, key=lambda row: -abs(row.shift)))
 
 

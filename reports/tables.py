@@ -1,7 +1,8 @@
 """The one table of the report, a row per compressor, and its forms for terminal and Markdown.
 
 `result_table` decides columns and cells once; the page, the terminal and Markdown only print them.
-rich is imported when a terminal table is asked for: its import draws from Python's global generator.
+rich is imported when a terminal table is asked for, since its import draws from Python's global
+random generator.
 """
 
 from dataclasses import dataclass, replace

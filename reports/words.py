@@ -68,7 +68,13 @@ def trust_sentence(result: Result) -> str:
             "accepted. Trust the columns counted on real channels; figures on base samples, and "
             "E_q[L] with them, are indications only."
         )
-    return f"The base law can stand for the real channels here: {numbers}. {_tally(result)}"
+    words = _agreements(result)
+    if worst.verdict == "within chance" and "differ" not in words:
+        return f"The base law cannot be told from the real channels: {numbers}. {_tally(words)}"
+    return (
+        f"The base law is close to the real channels but not equal to them: {numbers}. "
+        f"{_tally(words)} Where the columns differ, trust the one counted on real channels."
+    )
 
 
 def worst_sentence(result: Result) -> str:
@@ -229,20 +235,25 @@ def _both(tail: Tail) -> str:
     return joined(parts)
 
 
-def _tally(result: Result) -> str:
-    """How many tail probabilities agree between base samples and real channels."""
-    words = [
+def _agreements(result: Result) -> list[str]:
+    """Agreement words of all failure probabilities known on both sides."""
+    return [
         tail.agreement
         for row in result.compressors
         for tail in row.estimates.tails
         if tail.base is not None and tail.real is not None
     ]
+
+
+def _tally(words: Sequence[str]) -> str:
+    """How many failure probabilities agree between base samples and real channels."""
     if not words:
-        return ""
-    phrases = {
-        "agree": "{} agree",
-        "differ": "{} differ",
-        "cannot tell": "{} rest on too few failures to tell",
+        return "No failure probability is known on both sides."
+    verbs = {
+        "agree": ("agrees", "agree"),
+        "differ": ("differs", "differ"),
+        "cannot tell": ("rests on too few failures to tell", "rest on too few failures to tell"),
     }
-    parts = [text.format(words.count(word)) for word, text in phrases.items() if word in words]
-    return f"Of {len(words)} failure probabilities on both sides, {joined(parts)}."
+    counts = {word: words.count(word) for word in verbs if word in words}
+    parts = [f"{count} {verbs[word][count > 1]}" for word, count in counts.items()]
+    return f"Of {len(words)} failure probabilities known on both sides, {joined(parts)}."

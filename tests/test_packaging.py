@@ -48,4 +48,4 @@ def test_wheel_carries_licence_and_command(wheel: Path) -> None:
         assert f"{metadata}/licenses/LICENSE" in archive.namelist()
         assert "License-Expression: Apache-2.0" in archive.read(f"{metadata}/METADATA").decode()
         commands = archive.read(f"{metadata}/entry_points.txt").decode()
-    assert "csi-audit = csi_audit.main:main" in commands
+    assert "csi-audit = csi_audit.command_line:main" in commands

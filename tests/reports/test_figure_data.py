@@ -50,12 +50,7 @@ def test_arrays_survive_hdf5(fake_arrays: ReportArrays, tmp_path: Path) -> None:
 
 @unit
 def test_bare_arrays_survive_and_axes_are_needed(fake_arrays: ReportArrays) -> None:
-    axes = {
-        "delay_s": np.arange(4.0),
-        "sin_azimuth": np.arange(8.0),
-        "frequency_hz": np.arange(4.0),
-    }
-    bare = ReportArrays(**axes)
+    bare = small_axes()
     again = ReportArrays.from_flat(bare.to_flat())
     assert same(again, bare)
     assert (again.power_base, again.exemplars, again.nmse_real) == (None, (), {})
@@ -65,11 +60,6 @@ def test_bare_arrays_survive_and_axes_are_needed(fake_arrays: ReportArrays) -> N
 
 @unit
 def test_maps_must_fit_the_axes() -> None:
-    axes = {
-        "delay_s": np.arange(4.0),
-        "sin_azimuth": np.arange(8.0),
-        "frequency_hz": np.arange(4.0),
-    }
     message = r"worst_real\[a\] must be \[n_tx, n_delay\] = \(8, 4\); got \(4, 8\)"
     with pytest.raises(ValueError, match=message):
         replace(small_axes(), worst_real={"a": np.zeros((4, 8))})

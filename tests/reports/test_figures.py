@@ -53,8 +53,8 @@ def test_error_map_uses_the_scale_of_its_channel(fake_arrays: ReportArrays) -> N
     figure = exemplar_figure(fake_arrays, perfect, replace(high, x_hat=0 * high.x))
     _, _, channel_low, channel_high, error_low, error_high = (a.images for a in figure.axes[:6])
     assert np.asarray(error_low[0].get_array()).max() <= -60
-    shown = [np.asarray(images[0].get_array()) for images in (error_high, channel_high)]
-    assert np.array_equal(*shown)
+    left, right = (np.asarray(images[0].get_array()) for images in (error_high, channel_high))
+    assert np.array_equal(left, right)
     assert np.asarray(channel_low[0].get_array()).max() == 0
     assert figure.axes[0].get_title() == "real, low distortion: −100 dB".replace("real", low.source)
 
@@ -116,3 +116,25 @@ def test_same_input_same_bytes(fake_result: Result) -> None:
     assert first.startswith(b"\x89PNG")
     assert b"Software" not in first
     assert b"tEXt" not in first
+
+
+def test_names_that_look_like_mathematics_are_drawn_as_they_stand(
+    fake_arrays: ReportArrays, fake_result: Result
+) -> None:
+    from reports import figures
+
+    name = r"$\frac{$ x_1 $$"
+    arrays = replace(
+        only_axes(fake_arrays),
+        nmse_base={name: fake_arrays.nmse_base["KLT 1/16"]},
+        nmse_real={name: fake_arrays.nmse_real["KLT 1/16"]},
+    )
+    item = replace(fake_result.realism[0], name=name, label=name)
+    row = replace(fake_result.compressors[0], name=name)
+    tau = (replace(fake_result.tau[0], label=name), fake_result.tau[1])
+    for figure in (
+        figures.distortion_figure(arrays, name, {name: -9.0}),
+        figures.realism_figure(arrays.nmse_base, arrays.nmse_real, [item]),
+        figures.overview_figure(replace(fake_result, compressors=(row,), tau=tau)),
+    ):
+        assert figures.png_bytes(figure, dpi=40).startswith(b"\x89PNG")

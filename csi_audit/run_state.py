@@ -35,7 +35,9 @@ class BlockStore:
         """File of a block."""
         return self.folder / f"{name}-{block:04d}.npz"
 
-    def get(self, name: str, block: int, make: Callable[[], Mapping[str, Array]]) -> dict[str, Array]:
+    def get(
+        self, name: str, block: int, make: Callable[[], Mapping[str, Array]]
+    ) -> dict[str, Array]:
         """The block from disk, or made and saved.
 
         Raises:

@@ -1,0 +1,120 @@
+"""Which network for the base model? At least three candidates at equal wall time on one thread.
+
+Each candidate is timed for a few steps, then trained by the real harness for the number of steps
+that fills the time, and compared by validation loss, evaluations per second and the KS distance of
+the KLT's distortion on validation.
+
+    python -m benchmarks.base_candidates --seconds 300
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.harness import Options, parse_arguments, write_result
+from channels import ChannelSet, audit_space, load_channels, onto_sphere
+from channels.randomness import seeded_generator
+from compressors import in_audit_space, load_compressor
+from compressors.harness_training import Plan
+from csi_audit.base import Base, build_denoiser
+from csi_audit.base_training import BaseRecipe, coefficient_variance, fit_base
+from csi_audit.losses import NmseLoss, in_blocks
+from csi_audit.networks import NetworkSpec
+from csi_audit.sampling import BaseSampler
+from reports.estimates import ks_distance, ks_floor
+
+CANDIDATES = ("axial_mixer", "tap_transformer", "unet")
+BLOCK_STEPS = 50
+
+
+def _add_own(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--seconds", type=float, default=300.0, help="training time of each candidate")
+    add("--samples", type=int, default=1000, help="base samples for the KS distance")
+    add("--steps", type=int, default=30, help="steps of the 2M ODE")
+
+
+def _rate(network: NetworkSpec, x: torch.Tensor, *, train: bool, bf16: bool) -> float:
+    """Samples per second of one batch of 128, forward or forward and backward."""
+    denoiser = build_denoiser(network, coefficient_variance(x))
+    batch, sigma, made = x[:128], torch.ones(128), 0
+    began = time.perf_counter()
+    while made < 3 or time.perf_counter() - began < 3.0:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16), torch.set_grad_enabled(train):
+            error = (denoiser(batch, sigma) - batch).square().mean()
+        if train:
+            error.backward()
+        made += 1
+    return 128 * made / (time.perf_counter() - began)
+
+
+def _row(
+    name: str, channels: ChannelSet, validation: ChannelSet, options: Options
+) -> dict[str, Any]:
+    network = NetworkSpec(name=name)
+    x = audit_space(channels.subset(slice(0, 1000)))
+    trained = _rate(network, x, train=True, bf16=True)
+    blocks = max(2, round(options.own.seconds * trained / 128 / BLOCK_STEPS))
+    plan = Plan(
+        steps=blocks * BLOCK_STEPS,
+        block_steps=BLOCK_STEPS,
+        learning_rate=4e-3 if name == "axial_mixer" else 2e-3,
+        precision="bf16-mixed",
+        seed=options.seed,
+    )
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        base = fit_base(
+            channels,
+            validation,
+            folder=Path(folder) / name,
+            recipe=BaseRecipe(network=network, plan=plan),
+            device="cpu",
+            progress=False,
+        )
+    seconds = time.perf_counter() - began
+    ks = _distortion_ks(base, validation, options)
+    return {
+        "network": name,
+        "parameters": sum(p.numel() for p in base.denoiser.parameters()),  # type: ignore[attr-defined]
+        "seconds": round(seconds, 1),
+        "steps": plan.steps,
+        "learning_rate": plan.learning_rate,
+        "evaluations_per_s_float32": round(_rate(network, x, train=False, bf16=False)),
+        "evaluations_per_s_bf16": round(_rate(network, x, train=False, bf16=True)),
+        "training_samples_per_s_bf16": round(trained),
+        "validation_loss": base.card["validation_loss"],
+        "ks_klt_distortion": round(ks, 4),
+    }
+
+
+def _distortion_ks(base: Base, validation: ChannelSet, options: Options) -> float:
+    sampler = BaseSampler(base, steps=options.own.steps)
+    drawn = sampler(options.own.samples, generator=seeded_generator(options.seed, "candidates"))
+    loss = NmseLoss(in_audit_space(load_compressor("klt-16").compressor))
+    pair = (onto_sphere(drawn.x), audit_space(validation))
+    return ks_distance(*(in_blocks(loss, x).numpy() for x in pair))
+
+
+def main() -> None:
+    """Train each candidate, write `benchmarks/results/base_candidates.json`."""
+    options = parse_arguments("base_candidates", description=__doc__, add_own=_add_own)
+    channels = load_channels(str(options.channels_path("train")))
+    validation = load_channels(str(options.channels_path()))
+    rows = [_row(name, channels, validation, options) for name in CANDIDATES]
+    floor = ks_floor(options.own.samples, len(validation))
+    sizes = {
+        "seconds_each": options.own.seconds,
+        "base_samples": options.own.samples,
+        "real_users": len(validation),
+        "ks_of_a_perfect_model": round(floor.mean, 4),
+    }
+    write_result(options, sizes=sizes, rows=rows, checks=[])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Training of compressors, end to end on a toy array: start, card, weights file, resume."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from channels import ChannelSet, CsiAuditError, audit_space
+from compressors import Klt, in_audit_space, load_compressor, nmse, nmse_db
+from compressors.compressor_training import CompressorRecipe, fit_compressor
+from compressors.harness_training import Plan
+
+pytestmark = pytest.mark.usefixtures("seeded_torch")
+PLAN = Plan(steps=4, block_steps=2, batch_size=16, learning_rate=1e-4, warmup_steps=1)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("arch", ["csinet", "crnet"])
+def test_a_net_starts_at_the_klt_and_is_written_with_its_card(
+    arch: str, tmp_path: Path, draw_channels: Callable[..., ChannelSet]
+) -> None:
+    train, validation = draw_channels(300, seed=1), draw_channels(60, seed=2)
+    recipe = CompressorRecipe(arch=arch, ratio=8, plan=PLAN)
+    path = fit_compressor(
+        train, validation, folder=tmp_path / "net", recipe=recipe, device="cpu", progress=False
+    )
+    loaded = load_compressor(str(path))
+    card, x = loaded.card, audit_space(validation)
+    assert (loaded.name, loaded.compressor.n_code) == ("net", 16)
+    error = nmse_db(nmse(x, in_audit_space(loaded.compressor)(x)).mean())
+    assert card["validation_nmse_db"] == pytest.approx(float(error), abs=1e-3)
+    klt = Klt(16, n_tx=8, n_delay=8).fit(audit_space(train))
+    linear = float(nmse_db(nmse(x, klt(x)).mean()))
+    assert card["klt_same_code_length_nmse_db"] == pytest.approx(linear, abs=1e-3)
+    assert card["validation_nmse_db"] == pytest.approx(linear, abs=0.3)  # four small steps on
+    assert card["beats_klt"] == (card["validation_nmse_db"] < linear - 0.01)
+    assert [row[0] for row in card["curve"]] == [32, 64]  # sample passes
+    assert card["users"] == {"train": 300, "validation": 60}
+    assert card["data"] == {"name": "set1.h5", "sha256": "1"}
+    before = path.read_bytes()
+    again = fit_compressor(
+        train, validation, folder=tmp_path / "net", recipe=recipe, device="cpu", progress=False
+    )
+    assert again.read_bytes() == before
+
+
+@pytest.mark.unit
+def test_the_klt_is_fitted_in_one_go(
+    tmp_path: Path, draw_channels: Callable[..., ChannelSet]
+) -> None:
+    train, validation = draw_channels(300, seed=1), draw_channels(60, seed=2)
+    recipe = CompressorRecipe(arch="klt", ratio=8)
+    path = fit_compressor(train, validation, folder=tmp_path / "new" / "klt", recipe=recipe)
+    loaded = load_compressor(str(path))
+    x = audit_space(validation)
+    assert torch.equal(
+        in_audit_space(loaded.compressor)(x),
+        Klt(16, n_tx=8, n_delay=8).fit(audit_space(train))(x),
+    )
+    assert loaded.card["beats_klt"] is False
+    assert not {"plan", "augment", "curve"} & set(loaded.card)
+
+
+@pytest.mark.unit
+def test_what_cannot_be_trained(tmp_path: Path, draw_channels: Callable[..., ChannelSet]) -> None:
+    channels = draw_channels()
+    cases = {
+        ("crnt", 8): r"arch must be a known architecture; got 'crnt'\. Did you mean 'crnet'\?",
+        ("crnet", 7): r"ratio must divide the 128 real numbers of a channel; got 7\.",
+    }
+    for (arch, ratio), message in cases.items():
+        recipe = CompressorRecipe(arch=arch, ratio=ratio, plan=PLAN)
+        with pytest.raises(CsiAuditError, match=message):
+            fit_compressor(channels, channels, folder=tmp_path / "a", recipe=recipe)
+    assert not (tmp_path / "a").exists()
