@@ -59,7 +59,8 @@ def _drawn(sampler: Any, n: int, name: str, options: Options, store: BlockStore)
     parts = []
     for block in range(-(-n // options.own.block)):
         size = min(options.own.block, n - block * options.own.block)
-        made = store.get(name, block, _maker(sampler, size, (options.seed, name, block)))
+        label = name if size == options.own.block else f"{name}-first{size}"
+        made = store.get(label, block, _maker(sampler, size, (options.seed, name, block)))
         parts.append(made)
         print(f"{name}: {block * options.own.block + size} of {n}", flush=True)
     return WeightedSamples(
@@ -193,7 +194,8 @@ def main() -> None:
     """Draw, estimate, write `benchmarks/results/issgm.json`."""
     options = parse_arguments("issgm", description=__doc__, add_own=_add_own)
     own, base = options.own, load_base(options.own.base)
-    store = BlockStore(own.state / f"{base.sha256[:12]}-{own.steps}-{own.ode_steps}-{own.block}")
+    fixed = (base.sha256[:12], own.steps, own.ode_steps, own.block, options.seed)
+    store = BlockStore(own.state / "-".join(str(part) for part in fixed))
     sampler = BaseSampler(base, steps=own.ode_steps)
     drawn = _drawn(sampler, own.base_samples, "base", options, store)
     rows: list[dict[str, Any]] = []

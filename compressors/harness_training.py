@@ -7,8 +7,11 @@ never interrupted. What is trained, its loss and its data come from the caller.
 """
 
 import json
+import logging
 import math
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -82,6 +85,9 @@ class _StepBatches(IterableDataset[Batch]):
     def __init__(self, data: Tensor, plan: Plan, first: int, rank: int) -> None:
         self.data, self.plan, self.first, self.rank = data, plan, first, rank
 
+    def __len__(self) -> int:
+        return self.plan.block_steps
+
     def __iter__(self) -> Iterator[Batch]:
         for step in range(self.first, self.first + self.plan.block_steps):
             generator = seeded_generator(self.plan.seed, "batch", step, self.rank)
@@ -98,8 +104,8 @@ class _Batches(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         if self.trainer is None:
             raise RuntimeError("the data module runs only inside a Trainer")
-        first = self.trainer.current_epoch * self.plan.block_steps
-        batches = _StepBatches(self.train_data, self.plan, first, self.trainer.global_rank)
+        first, rank = self.trainer.global_step, self.trainer.global_rank
+        batches = _StepBatches(self.train_data, self.plan, first, rank)
         return DataLoader(batches, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -213,7 +219,7 @@ class _BlockEnd(Checkpoint):
         self.curve.append({"step": float(trainer.global_step), **figures})
         if min(self.curve, key=lambda row: row["val_loss"]) is self.curve[-1]:
             self._save_best(trainer)
-        trainer.save_checkpoint(self.folder / CHECKPOINT_NAME)
+        trainer.save_checkpoint(self.folder / CHECKPOINT_NAME, weights_only=False)
 
     def _save_best(self, trainer: lightning.Trainer) -> None:
         if not trainer.is_global_zero:
@@ -228,6 +234,18 @@ class _BlockEnd(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.curve = list(state_dict["curve"])
+
+
+class _BlockBar(RichProgressBar):
+    """Lightning's progress bar, counting blocks of the plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(leave=True)
+        self.plan = plan
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        done = self.trainer.global_step // self.plan.block_steps
+        return f"Block {done + 1}/{self.plan.steps // self.plan.block_steps}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,14 +294,15 @@ def train(
     averaged = _Ema(plan.ema_decay)
     end = _BlockEnd(folder, averaged)
     checkpoint = folder / CHECKPOINT_NAME
-    trainer = _trainer(plan, [averaged, end], device, devices, progress)
+    with _quiet():
+        trainer = _trainer(plan, [averaged, end], device, devices, progress)
     data = _Batches(train_data, validation, plan)
+    resumed = checkpoint if checkpoint.is_file() else None
     try:
-        trainer.fit(
-            module, data, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True
-        )
+        with _quiet():
+            trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
     except (RuntimeError, EOFError, KeyError, UnpicklingError) as error:
-        if checkpoint.is_file() and trainer.global_step == 0:
+        if resumed is not None and trainer.global_step == 0:
             reason = (str(error).splitlines() or ["it is empty"])[0]
             raise CsiAuditError(
                 f"{checkpoint} cannot be read ({reason}). Remove it to start this training anew."
@@ -292,10 +311,28 @@ def train(
     return Training(weights=load_file(folder / BEST_NAME), curve=end.curve)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning without its notices on devices and precision, and one warning about itself."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*treespec.*", category=FutureWarning)
+            for notice in (".*does not have many workers.*", ".*`__len__` defined.*"):
+                warnings.filterwarnings("ignore", message=notice)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 def _trainer(
     plan: Plan, callbacks: list[Callback], device: str, devices: int, progress: bool
 ) -> lightning.Trainer:
-    bar: list[Callback] = [RichProgressBar(leave=True)] if progress else []
+    bar: list[Callback] = [_BlockBar(plan)] if progress else []
     return lightning.Trainer(
         accelerator=device,
         devices=devices,

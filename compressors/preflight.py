@@ -20,17 +20,19 @@ def check_compressor(compressor: Compressor, x: Tensor, *, name: str) -> None:
         name: For the messages.
     Raises:
         CsiAuditError: it fails on these channels, returns another shape, NaN or infinity, differs
-            between two calls (dropout left on?), or lets a sample depend on its neighbours.
+            between two calls (dropout left on?), lets a sample depend on its neighbours, or loses
+            nothing at all.
     """
     audited = in_audit_space(compressor)
     try:
         x_hat = audited(x)
-    except CsiAuditError:
-        raise
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        first = str(error).strip().splitlines()[0]
+    except CsiAuditError as error:
+        raise CsiAuditError(f"compressor {name}: {error}") from error
+    except Exception as error:  # the user's code may raise anything
+        first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
         raise CsiAuditError(
-            f"compressor {name} fails on channels {tuple(x.shape)}: {first}. "
+            f"compressor {name} fails on channels {tuple(x.shape)}: "
+            f"{type(error).__name__}{first and f' ({first})'}. "
             "Was it built for another number of antennas or taps, or another convention?"
         ) from error
     if x_hat.shape != x.shape:
@@ -50,4 +52,9 @@ def check_compressor(compressor: Compressor, x: Tensor, *, name: str) -> None:
         raise CsiAuditError(
             f"compressor {name} reconstructs a channel differently alone and in a batch: "
             "its distortion per channel is undefined. Does it attend or normalise over the batch?"
+        )
+    if torch.equal(x_hat, x):
+        raise CsiAuditError(
+            f"compressor {name} returns every channel without error: there is nothing to audit. "
+            "Does decode see the channel itself?"
         )

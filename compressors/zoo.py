@@ -150,9 +150,9 @@ class NamedCompressor:
 def save_compressor(
     path: str | Path, network: nn.Module, spec: CompressorSpec, *, card: dict[str, Any]
 ) -> str:
-    """Write one safetensors file with spec and card inside, atomically; returns its SHA-256."""
-    described = json.dumps({"compressor": spec.to_dict(), "card": card})
-    return write_weights(path, network.state_dict(), {"kind": _KIND, "json": described})
+    """Write weights with their spec and card; returns the SHA-256 of the file."""
+    described = {"compressor": spec.to_dict()}
+    return write_weights(path, network.state_dict(), kind=_KIND, described=described, card=card)
 
 
 def bundled_compressors() -> dict[str, Path]:

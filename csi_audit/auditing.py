@@ -25,7 +25,7 @@ from channels.channel_set import ChannelSet, audit_space
 from channels.randomness import seeded_generator
 from channels.readers import load_channels
 from channels.run_folder import claim_folder
-from channels.support import CsiAuditError
+from channels.support import CsiAuditError, file_sha256
 from compressors.audit_space import in_audit_space
 from compressors.preflight import check_compressor
 from compressors.zoo import NamedCompressor, load_compressor
@@ -117,8 +117,6 @@ def _load_all(specs: Sequence[str], x: Tensor) -> list[NamedCompressor]:
         taken = {other.name for other in found}
         if named.name in taken:
             named = replace(named, name=f"{named.name} ({spec})")
-        if named.name in taken:
-            raise CsiAuditError(f"compressor {spec!r} is named twice. Name each one once.")
         check_compressor(named.compressor, x, name=named.name)
         found.append(named)
     return found
@@ -133,8 +131,14 @@ def _fixing(
         "version": __version__,
         "data_sha256": channels.source.sha256,
         "base_sha256": base.sha256,
-        "compressor_sha256": [named.sha256 for named in compressors],
+        "compressor_sha256": [named.sha256 or _code_sha256(named.spec) for named in compressors],
     }
+
+
+def _code_sha256(spec: str) -> str | None:
+    """Hash of the file behind file.py:attr; None for a module, whose file is Python's to find."""
+    path = Path(spec.rpartition(":")[0])
+    return file_sha256(path) if path.is_file() else None
 
 
 def torch_device(name: str) -> torch.device:
@@ -199,7 +203,8 @@ def _issgm(
         batch_size=config.batch_size,
         progress=told,
     )
-    samples = _in_blocks(sampler, config.n_issgm, f"issgm-{named.name}", config, store, told)
+    name = f"issgm-{_key(named.name)}"
+    samples = _in_blocks(sampler, config.n_issgm, name, config, store, told)
     samples = samples.moved(domain.onto_law(samples.x))
     return {named.name: (samples, measure(samples.x, compressors, domain))}
 
@@ -367,5 +372,5 @@ def _samples(
 
 
 def _key(name: str) -> str:
-    """A compressor's name as one level of an HDF5 path."""
+    """A compressor's name as one level of a path, in HDF5 and on disk."""
     return name.replace("/", "|")

@@ -94,12 +94,11 @@ def save_base(
         "sigma_min": sigma_min,
         "sigma_max": sigma_max,
         "grid": asdict(grid),
-        "card": card,
     }
     halves = {
         name: value if name == "variance" else value.half() for name, value in weights.items()
     }
-    return write_weights(path, halves, {"kind": _KIND, "json": json.dumps(described)})
+    return write_weights(path, halves, kind=_KIND, described=described, card=card)
 
 
 def bundled_base() -> Path:

@@ -3,6 +3,7 @@
 Bad input prints one line and exits with code 2; `--debug` before the command shows the traceback.
 """
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ def _rewritten(rest: list[str], command: _Command) -> list[str]:
             kept.append(word.replace(flag, f"--{name}", 1) if flag.startswith("--") else word)
         elif equals:
             lists[name].append(value)
-        elif words:
+        elif words and not words[0].startswith("--"):
             lists[name].append(words.pop(0))
         else:
             raise CsiAuditError(f"{flag} needs a value.")
@@ -134,19 +135,25 @@ def _rewritten(rest: list[str], command: _Command) -> list[str]:
 
 
 def _quoted(value: str, name: str) -> str:
-    import json
-
-    return value if name == "tau_db" else json.dumps(value)
+    """A number as it stands, a name as a YAML string of plain ASCII."""
+    if name == "tau_db":
+        return value
+    plain = (c.isascii() and c.isprintable() and c not in '"\\' for c in value)
+    pairs = zip(value, plain, strict=True)
+    return '"' + "".join(c if as_is else f"\\U{ord(c):08X}" for c, as_is in pairs) + '"'
 
 
 def _plain(message: str, name: str, command: _Command) -> str:
     """jsonargparse's message in one line, with a hint at the flag that was meant."""
-    line = " ".join(message.split())
+    line = " ".join(message.split()).rstrip(".")
+    fields = list(command.settings.__dataclass_fields__)
+    flags = [f"--{field}" for field in fields]
     words = [w for w in line.replace("=", " ").split() if w.startswith("--")]
-    flags = [f"--{field}" for field in command.settings.__dataclass_fields__]
     unknown = [w for w in words if w not in flags]
+    key = re.match(r"Option '(.*)' is not accepted", line)  # of a YAML file
     hint = did_you_mean(unknown[0], flags) if "nrecognized" in line and unknown else ""
-    return f"{line}{hint} See csi-audit {name} --help."
+    hint = did_you_mean(key[1], fields) if key else hint
+    return f"{line}.{hint} See csi-audit {name} --help."
 
 
 def _print_help(commands: dict[str, _Command]) -> None:

@@ -20,7 +20,7 @@ from channels.readers import load_channels
 from channels.sample import sample_path
 from channels.support import CsiAuditError
 from compressors.zoo import bundled_compressors
-from csi_audit.auditing import audit, run_directory, write_report_again
+from csi_audit.auditing import audit, run_directory, torch_device, write_report_again
 from csi_audit.configs import (
     DemoConfig,
     FitBaseConfig,
@@ -161,6 +161,7 @@ def fit_base_model(settings: FitBaseConfig) -> None:
     from csi_audit.networks import NetworkSpec
 
     _set_threads(settings.threads)
+    torch_device(settings.device)  # refuses a device that is not here
     channels, validation = _split(settings.data, settings.validation, settings.seed)
     plan = Plan(
         steps=settings.steps,
@@ -189,6 +190,7 @@ def fit_neural_compressor(settings: FitCompressorConfig) -> None:
     from compressors.zoo import load_compressor
 
     _set_threads(settings.threads)
+    torch_device(settings.device)
     channels, validation = _split(settings.data, settings.validation, settings.seed)
     plan = Plan(
         steps=settings.steps,

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from channels.support import CsiAuditError
 
 Device = Literal["auto", "cpu", "cuda"]
+_MAX_DB = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +59,7 @@ class RunConfig:
     bandwidth_hz: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.compressor:
-            raise CsiAuditError(
-                "compressor must name at least one; got none. Example: --compressor klt-16."
-            )
+        _check_names(self.compressor)
         _at_least(self, "n_base", 2)
         _at_least(self, "steps", 2)
         _at_least(self, "n_issgm", 2)
@@ -72,6 +70,12 @@ class RunConfig:
             raise CsiAuditError(
                 f"tau_quantile must lie in (0, 1); got {self.tau_quantile}. The worst 1 % is 0.99."
             )
+        for level in self.tau_db:
+            if not abs(level) <= _MAX_DB:  # NaN is wrong too
+                raise CsiAuditError(
+                    f"tau_db must lie in [-{_MAX_DB}, {_MAX_DB}] dB; got {level}. Half the power "
+                    "lost is -3."
+                )
         if self.issgm is not None and self.issgm not in self.compressor:
             raise CsiAuditError(
                 f"issgm must name one of the audited compressors; got {self.issgm!r}. "
@@ -101,7 +105,7 @@ class FitBaseConfig:
         learning_rate: Peak learning rate.
         precision: "bf16-mixed" or "32-true".
         seed: Fixes every random number.
-        device: "auto", "cpu" or "gpu".
+        device: Where the training runs.
         devices: Number of devices.
         threads: CPU threads of this process; None leaves torch's default.
     """
@@ -116,9 +120,13 @@ class FitBaseConfig:
     learning_rate: float = 4e-3
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
     seed: int = 0
-    device: str = "auto"
+    device: Device = "auto"
     devices: int = 1
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(self, "devices", 1)
+        _check_rate(self.learning_rate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +145,7 @@ class FitCompressorConfig:
         batch_size: Users a step.
         learning_rate: Peak learning rate.
         seed: Fixes every random number.
-        device: "auto", "cpu" or "gpu".
+        device: Where the training runs.
         threads: CPU threads of this process; None leaves torch's default.
     """
 
@@ -151,8 +159,11 @@ class FitCompressorConfig:
     batch_size: int = 200
     learning_rate: float = 2e-3
     seed: int = 0
-    device: str = "auto"
+    device: Device = "auto"
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +209,26 @@ class ReportConfig:
     """
 
     run: str
+
+
+def _check_names(compressor: tuple[str, ...]) -> None:
+    if isinstance(compressor, str):
+        raise CsiAuditError(
+            f"compressor must be a tuple of names; got the string {compressor!r}. "
+            f"Write ({compressor!r},)."
+        )
+    if not compressor:
+        raise CsiAuditError(
+            "compressor must name at least one; got none. Example: --compressor klt-16."
+        )
+    twice = [name for i, name in enumerate(compressor) if name in compressor[:i]]
+    if twice:
+        raise CsiAuditError(f"compressor {twice[0]!r} is named twice. Name each one once.")
+
+
+def _check_rate(learning_rate: float) -> None:
+    if not 0 < learning_rate < float("inf"):
+        raise CsiAuditError(f"learning_rate must be positive; got {learning_rate}.")
 
 
 def _at_least(config: object, name: str, least: int) -> None:

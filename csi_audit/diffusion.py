@@ -101,7 +101,7 @@ class MixtureDenoiser:
 
     def __init__(self, weights: Tensor, means: Tensor, deviations: Tensor) -> None:
         self.weights, self.means, self.deviations = weights, means, deviations
-        self.event_shape = (int(means.shape[1]),)
+        self.event_shape: tuple[int, ...] = (int(means.shape[1]),)
 
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         level = per_sample(sigma, x)  # (N, 1)

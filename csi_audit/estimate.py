@@ -52,4 +52,4 @@ def exceedance(samples: WeightedSamples, values: Array, tau: float) -> Estimate:
 
 
 def _equal(log_w: Array) -> bool:
-    return bool((log_w == log_w[0]).all())
+    return bool(np.isfinite(log_w[0]) and (log_w == log_w[0]).all())

@@ -49,9 +49,9 @@ class BlockStore:
             with atomic_write(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, **made)  # type: ignore[arg-type]
         try:
-            with np.load(path, allow_pickle=False) as found:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as found:
                 return {key: found[key] for key in found.files}
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
             raise CsiAuditError(
                 f"{path} is damaged ({error}). Remove that file to make the block again."
             ) from error

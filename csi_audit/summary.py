@@ -35,6 +35,7 @@ from reports.schema import (
     Threshold,
 )
 from reports.stratify import worst_features
+from reports.words import decibel
 
 WORST_SHARE = 0.01
 _UNITS = {"nmse": ("1", "high"), "own_mse": ("own scale squared", "high"), "sgcs": ("1", "low")}
@@ -70,7 +71,9 @@ def thresholds(tau_quantile: float, tau_db: Sequence[float], n_real: int) -> tup
         f"{n_real:,} real channels",
     )
     fixed = [
-        Threshold(label=f"{level:g} dB", nmse_db=float(level), origin="fixed, for all compressors")
+        Threshold(
+            label=decibel(level), nmse_db=float(level), origin="one level for all compressors"
+        )
         for level in tau_db
     ]
     return (own, *fixed)

@@ -177,7 +177,8 @@ def realism_figure(
         axis.set_axis_off()
     for axis in axes[::2]:
         axis.set_ylabel("share below")
-    axes[0].legend(fontsize=SMALL, frameon=False, loc="upper left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2,
+                  fontsize=SMALL, frameon=False)  # fmt: skip
     return finish(figure)
 
 
@@ -300,9 +301,10 @@ def _mark(axes: Sequence[Axes], thresholds: Mapping[str, float]) -> None:
     """A line through all panels for each threshold, told apart by dashes, named in a legend."""
     dashes = ((0, (5, 2)), (0, (1, 1.2)), (0, (5, 2, 1, 2)))
     for i, (label, level) in enumerate(thresholds.items()):
+        text = label if label == decibel(level) else f"{label}: {decibel(level)}"
         for axis in axes:
             axis.axvline(level, color="#555555", linewidth=1.2, linestyle=dashes[i % len(dashes)],
-                         label=as_text(f"{label}: {decibel(level)}"))  # fmt: skip
+                         label=as_text(text))  # fmt: skip
 
 
 def _shown_values(item: RealismItem, values: Array) -> tuple[Array, str]:

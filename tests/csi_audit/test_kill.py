@@ -5,7 +5,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import pairwise
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -13,35 +14,21 @@ import numpy as np
 import pytest
 import torch
 
-from channels import ChannelSet, Grid, from_audit_space, write_channels
-from channels.domains import onto_sphere
-from channels.randomness import seeded_generator
-from csi_audit.base import save_base
-from csi_audit.base_training import coefficient_variance
+from channels import ChannelSet, write_channels
 from csi_audit.command_line import main
-from csi_audit.diffusion import PreconditionedDenoiser
-from csi_audit.networks import NetworkSpec
 from csi_audit.run_state import read_arrays
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 KILLS = 5
 
 
 @pytest.fixture(scope="module")
-def processes() -> Iterator[ForkServerContext]:
+def processes() -> ForkServerContext:
     """Processes that start with the heavy imports done, so a kill hits the work itself."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["csi_audit.commands", "csi_audit.base_training"])
-    yield context
-
-
-def users(n: int) -> ChannelSet:
-    """Random sparse channels of 8 antennas and 8 taps."""
-    generator = seeded_generator(0, "users", n)
-    x = torch.randn(n, 2, 8, 8, generator=generator)
-    x = x * torch.rand(n, 1, 8, 8, generator=generator) ** 4
-    return from_audit_space(onto_sphere(x), Grid(carrier_hz=1e9, bandwidth_hz=1e7, n_sub=8))
+    return context
 
 
 def _command(arguments: list[str]) -> None:
@@ -102,9 +89,11 @@ def writing(folder: Path, part: str) -> bool:
     )
 
 
-def test_fit_base_survives_kills(tmp_path: Path, processes: ForkServerContext) -> None:
-    for name, n in (("train", 200), ("val", 60)):
-        write_channels(tmp_path / f"{name}.h5", users(n))
+def test_fit_base_survives_kills(
+    tmp_path: Path, processes: ForkServerContext, draw_users: Callable[..., ChannelSet]
+) -> None:
+    for seed, (name, n) in enumerate((("train", 200), ("val", 60))):
+        write_channels(tmp_path / f"{name}.h5", draw_users(n, seed=seed))
 
     def arguments(out: str) -> list[str]:
         settings = ["--steps", "100", "--block_steps", "5", "--batch_size", "16", "--device", "cpu"]
@@ -127,43 +116,18 @@ def test_fit_base_survives_kills(tmp_path: Path, processes: ForkServerContext) -
         assert (tmp_path / "whole" / name).read_bytes() == (folder / name).read_bytes()
 
 
-def tiny_base(path: Path) -> None:
-    """An untrained base of 8 x 8 channels: the Wiener filter."""
-    variance = coefficient_variance(torch.randn(64, 2, 8, 8, generator=seeded_generator(0, "v")))
-    with torch.random.fork_rng(devices=[]):
-        network = NetworkSpec().build(5, 3, 8, 8)
-    denoiser = PreconditionedDenoiser(network, variance)
-    grid = Grid(carrier_hz=1e9, bandwidth_hz=1e7, n_sub=8)
-    save_base(
-        path,
-        denoiser.state_dict(),
-        network=NetworkSpec(),
-        sigma_min=0.01,
-        sigma_max=20.0,
-        grid=grid,
-        card={},
-    )
-
-
-def test_run_survives_kills(tmp_path: Path, processes: ForkServerContext) -> None:
-    write_channels(tmp_path / "users.h5", users(100))
-    tiny_base(tmp_path / "base.safetensors")
-    own = tmp_path / "half.py"
-    own.write_text(
-        "from channels import Convention\n\n\n"
-        "class Half:\n"
-        "    n_code = 64\n"
-        "    convention = Convention(event_shape=(2, 8, 8))\n\n"
-        "    def encode(self, y):\n        return y[..., :4].flatten(1)\n\n"
-        "    def decode(self, z):\n"
-        "        y = z.unflatten(1, (2, 8, 4))\n"
-        "        return __import__('torch').nn.functional.pad(y, (0, 4))\n\n"
-        "    def bits(self, z):\n        return None\n"
-    )
+def test_run_survives_kills(
+    tmp_path: Path,
+    processes: ForkServerContext,
+    draw_users: Callable[..., ChannelSet],
+    tiny_base: Path,
+    own_code: Path,
+) -> None:
+    write_channels(tmp_path / "users.h5", draw_users(100))
 
     def arguments(out: str) -> list[str]:
-        spec = f"{own}:Half"
-        files = ["--data", str(tmp_path / "users.h5"), "--base", str(tmp_path / "base.safetensors")]
+        spec = f"{own_code}:Half"
+        files = ["--data", str(tmp_path / "users.h5"), "--base", str(tiny_base)]
         sizes = ["--n_base", "400", "--block", "20", "--steps", "30", "--batch_size", "20"]
         guided = ["--issgm", spec, "--n_issgm", "20", "--issgm_steps", "30"]
         named = ["--compressor", spec, "--out", str(tmp_path / out)]
@@ -185,11 +149,11 @@ def test_run_survives_kills(tmp_path: Path, processes: ForkServerContext) -> Non
     assert killed == KILLS, "a kill came too late to test anything"
     finish(processes, arguments("killed"))
     assert mid_write, "no kill hit the writing of a block"
-    assert all(a <= b for a, b in zip(kept, kept[1:], strict=False)), "a whole block was lost"
+    assert all(a <= b for a, b in pairwise(kept)), "a whole block was lost"
     assert kept[-1], "the kills came too early to test a resume"
-    whole, killed = (read_arrays(tmp_path / out / "samples.h5") for out in ("whole", "killed"))
-    assert whole.keys() == killed.keys()
-    for name, values in whole.items():
-        np.testing.assert_array_equal(values, killed[name], err_msg=name)
+    made, resumed = (read_arrays(tmp_path / out / "samples.h5") for out in ("whole", "killed"))
+    assert made.keys() == resumed.keys()
+    for name, values in made.items():
+        np.testing.assert_array_equal(values, resumed[name], err_msg=name)
     assert (folder / "report.html").is_file()
     assert not (folder / "state").exists()

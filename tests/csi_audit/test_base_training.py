@@ -1,0 +1,123 @@
+"""Training of the base on a toy array: the loss, its constants, and the file it ends in."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from channels import ChannelSet, CsiAuditError, audit_space, flip_array, rotate_phase
+from compressors.harness_training import Plan
+from csi_audit.base import load_base, ten_top_deviations
+from csi_audit.base_training import (
+    VALIDATION_LEVELS,
+    BaseModule,
+    BaseRecipe,
+    NoiseRange,
+    coefficient_variance,
+    fit_base,
+)
+from csi_audit.networks import NetworkSpec
+
+SMALL = NetworkSpec(options=(("channels", 4), ("hidden", 16), ("depth", 2)))
+PLAN = Plan(steps=4, block_steps=2, batch_size=16, warmup_steps=1)
+
+
+def module_for(x: torch.Tensor, sigma_max: float = 30.0) -> BaseModule:
+    return BaseModule(SMALL, coefficient_variance(x), PLAN, NoiseRange(), sigma_max)
+
+
+@pytest.mark.unit
+def test_coefficient_variance_has_the_symmetries_of_the_law(
+    draw_users: Callable[..., ChannelSet],
+) -> None:
+    """Phase and array flip move nothing, and both leave it the mean of what it was."""
+    x = audit_space(draw_users(30))
+    v = coefficient_variance(x)
+    assert v.shape == (2, 8, 8)
+    assert torch.equal(v[0], v[1])
+    assert torch.allclose(coefficient_variance(flip_array(x)), v, rtol=1e-4)
+    assert torch.allclose(coefficient_variance(rotate_phase(x, torch.arange(30.0))), v, rtol=1e-4)
+    assert float(v.mean()) == pytest.approx(0.5, rel=1e-4)  # unit power, half a real number each
+    both = torch.cat([x, flip_array(x)]).square().mean(0)
+    assert torch.allclose(v[0], both.mean(0), rtol=1e-4)
+    assert not torch.allclose(v[0], v[0].flip(0), rtol=1e-2)  # beam b is beam -b, not 7 - b
+    assert float(coefficient_variance(0 * x).min()) == pytest.approx(1e-6)
+
+
+@pytest.mark.unit
+def test_coefficient_variance_of_two_receive_antennas() -> None:
+    x = torch.randn(20, 4, 4, 8, generator=torch.Generator().manual_seed(0))
+    x[:, 2:] *= 3
+    v = coefficient_variance(x)
+    assert torch.equal(v[2], v[3])
+    assert float(v[2:].mean() / v[:2].mean()) == pytest.approx(9, rel=0.2)
+
+
+@pytest.mark.unit
+def test_the_loss_of_the_wiener_filter_is_one() -> None:
+    """On a law of independent Gaussian coefficients the start is the optimum."""
+    generator = torch.Generator().manual_seed(0)
+    v = torch.linspace(0.1, 2, 64).view(8, 8)
+    x = v.sqrt() * torch.randn(4000, 2, 8, 8, generator=generator)
+    # Of a law with the flip symmetry: the filter's variance is its mean with its reflection.
+    x = torch.where(torch.rand(4000, 1, 1, 1, generator=generator) < 0.5, flip_array(x), x)
+    module = BaseModule(
+        SMALL, x.square().mean(0).mean(0).expand(2, 8, 8), PLAN, NoiseRange(), 30.0
+    ).requires_grad_(False)
+    value = module.validation_loss(x, generator=generator)["loss"]
+    assert value.shape == (4000,)
+    assert float(value.mean()) == pytest.approx(1.0, abs=0.02)
+    assert float(module.loss(x, generator=generator)) == pytest.approx(1.0, abs=0.03)
+    levels = torch.tensor([float(value[i :: len(VALIDATION_LEVELS)].mean()) for i in range(11)])
+    assert float((levels - 1).abs().max()) < 0.05
+
+
+@pytest.mark.unit
+def test_the_module_is_a_function_of_its_seed() -> None:
+    x = torch.randn(20, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    first, second = module_for(x).state_dict(), module_for(x).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    draws = [
+        float(module_for(x).loss(x, generator=torch.Generator().manual_seed(s)).detach())
+        for s in (5, 5, 6)
+    ]
+    assert draws[0] == draws[1] != draws[2]
+
+
+@pytest.mark.unit
+def test_fit_base_writes_a_base(
+    tmp_path: Path, draw_users: Callable[..., ChannelSet], seeded_torch: None
+) -> None:
+    train, validation = draw_users(100, seed=1), draw_users(30, seed=2)
+    recipe = BaseRecipe(network=SMALL, plan=PLAN)
+    base = fit_base(
+        train, validation, folder=tmp_path / "b", recipe=recipe, device="cpu", progress=False
+    )
+    x = audit_space(train)
+    assert base.event_shape == (2, 8, 8)
+    assert base.grid == train.grid
+    assert base.sigma_max == round(ten_top_deviations(torch.cat([x, flip_array(x)])), 1)
+    assert torch.equal(base.variance, coefficient_variance(x))
+    assert base.card["users"] == {"train": 100, "validation": 30}
+    assert base.card["data"] == {"name": "set1.h5", "sha256": "1"}
+    assert [row[0] for row in base.card["curve"]] == [2, 4]
+    assert base.card["samples_seen"] == base.card["selected_step"] * 16
+    path = tmp_path / "b" / "base.safetensors"
+    assert load_base(path).sha256 == base.sha256
+    before = path.read_bytes()
+    fit_base(train, validation, folder=tmp_path / "b", recipe=recipe, device="cpu", progress=False)
+    assert path.read_bytes() == before
+    other = BaseRecipe(network=SMALL, plan=PLAN, noise=NoiseRange(deviation=1.0))
+    with pytest.raises(CsiAuditError, match=r"b was begun with another config.* \(noise differ;"):
+        fit_base(train, validation, folder=tmp_path / "b", recipe=other, progress=False)
+
+
+@pytest.mark.unit
+def test_validation_must_have_the_shape_of_the_data(
+    tmp_path: Path, draw_users: Callable[..., ChannelSet]
+) -> None:
+    message = r"validation must hold channels of \(2, 8, 8\); got \(2, 4, 8\)\."
+    with pytest.raises(CsiAuditError, match=message):
+        fit_base(draw_users(), draw_users(n_tx=4), folder=tmp_path / "b", progress=False)
+    assert not (tmp_path / "b").exists()
