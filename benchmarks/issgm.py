@@ -12,7 +12,6 @@ one compressor (with an --out of its own) and a last call for both gathers the b
 
 import argparse
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from channels import onto_sphere
 from channels.randomness import seeded_generator
 from compressors import NamedCompressor, in_audit_space, load_compressor
 from csi_audit.base import Base, load_base
+from csi_audit.drawing import Tally, draw_in_blocks
 from csi_audit.estimate import expectation
 from csi_audit.losses import NmseLoss, SquaredErrorLoss, in_blocks
 from csi_audit.run_state import BlockStore
@@ -54,32 +54,16 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     add("--base", default=None, help="base model file (default: the bundled one)")
 
 
-def _drawn(sampler: Any, n: int, name: str, options: Options, store: BlockStore) -> WeightedSamples:
-    """n samples at unit power, block by block; each block is drawn by its own named generator."""
-    parts = []
-    for block in range(-(-n // options.own.block)):
-        size = min(options.own.block, n - block * options.own.block)
-        label = name if size == options.own.block else f"{name}-first{size}"
-        made = store.get(label, block, _maker(sampler, size, (options.seed, name, block)))
-        parts.append(made)
-        print(f"{name}: {block * options.own.block + size} of {n}", flush=True)
-    return WeightedSamples(
-        x=onto_sphere(torch.from_numpy(np.concatenate([part["x"] for part in parts]))),
-        log_w=torch.zeros(n, dtype=torch.float64),
-        law="base" if isinstance(sampler, BaseSampler) else "target",
-        chain=sampler.name,
-        n_evaluations=sum(int(part["n_evaluations"]) for part in parts),
+def _drawn(
+    sampler: Sampler, n: int, name: str, options: Options, store: BlockStore
+) -> WeightedSamples:
+    """n samples at unit power, in blocks that an interrupted run does not draw again."""
+    tally = Tally(lambda made: print(f"{name}: {made:,} evaluations", flush=True))
+    own = options.own
+    drawn = draw_in_blocks(
+        sampler, n, name=name, block=own.block, seed=options.seed, store=store, tally=tally
     )
-
-
-def _maker(
-    sampler: Sampler, n: int, names: tuple[int, str, int]
-) -> Callable[[], dict[str, npt.NDArray[Any]]]:
-    def make() -> dict[str, npt.NDArray[Any]]:
-        drawn = sampler(n, generator=seeded_generator(*names))
-        return {"x": drawn.x.numpy(), "n_evaluations": np.array(drawn.n_evaluations)}
-
-    return make
+    return drawn.moved(onto_sphere(drawn.x))
 
 
 def _halves(samples: WeightedSamples) -> tuple[WeightedSamples, WeightedSamples]:

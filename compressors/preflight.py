@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from channels.support import CsiAuditError
-from compressors.audit_space import Compressor, in_audit_space
+from compressors.audit_space import AuditedCompressor, Compressor, in_audit_space
 
 
 @torch.inference_mode()
@@ -24,17 +24,7 @@ def check_compressor(compressor: Compressor, x: Tensor, *, name: str) -> None:
             nothing at all.
     """
     audited = in_audit_space(compressor)
-    try:
-        x_hat = audited(x)
-    except CsiAuditError as error:
-        raise CsiAuditError(f"compressor {name}: {error}") from error
-    except Exception as error:  # the user's code may raise anything
-        first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-        raise CsiAuditError(
-            f"compressor {name} fails on channels {tuple(x.shape)}: "
-            f"{type(error).__name__}{first and f' ({first})'}. "
-            "Was it built for another number of antennas or taps, or another convention?"
-        ) from error
+    x_hat = _reconstruct(audited, x, name)
     if x_hat.shape != x.shape:
         raise CsiAuditError(
             f"compressor {name} returns {tuple(x_hat.shape)} for channels {tuple(x.shape)}. "
@@ -42,12 +32,12 @@ def check_compressor(compressor: Compressor, x: Tensor, *, name: str) -> None:
         )
     if not bool(torch.isfinite(x_hat).all()):
         raise CsiAuditError(f"compressor {name} returns NaN or infinity. Check its scaling.")
-    if not torch.equal(audited(x), x_hat):
+    if not torch.equal(_reconstruct(audited, x, name), x_hat):
         raise CsiAuditError(
             f"compressor {name} answers the same channels differently each time. "
             "Is dropout on? Call eval() on it."
         )
-    alone = torch.cat([audited(row) for row in x.split(1)])
+    alone = torch.cat([_reconstruct(audited, row, name) for row in x.split(1)])
     if not torch.allclose(alone, x_hat, rtol=1e-3, atol=1e-3):
         raise CsiAuditError(
             f"compressor {name} reconstructs a channel differently alone and in a batch: "
@@ -58,3 +48,18 @@ def check_compressor(compressor: Compressor, x: Tensor, *, name: str) -> None:
             f"compressor {name} returns every channel without error: there is nothing to audit. "
             "Does decode see the channel itself?"
         )
+
+
+def _reconstruct(audited: AuditedCompressor, x: Tensor, name: str) -> Tensor:
+    """x_hat, or in words what went wrong; the user's code may raise anything."""
+    try:
+        return audited(x)
+    except CsiAuditError as error:
+        raise CsiAuditError(f"compressor {name}: {error}") from error
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+        reason = type(error).__name__ + (f" ({first})" if first else "")
+        raise CsiAuditError(
+            f"compressor {name} fails on channels {tuple(x.shape)}: {reason}. "
+            "Was it built for another number of antennas or taps, or another convention?"
+        ) from error

@@ -1,6 +1,5 @@
 """Compressors by name: build one, save one, load one from a file, the package or a user's code."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -8,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import nn
 
 from channels.convention import Convention
@@ -25,7 +22,7 @@ from compressors.csinet import CsiNet
 from compressors.klt import Klt
 from compressors.linear_start import Variant
 from compressors.neural import CompressorNetwork
-from compressors.weights_file import write_weights
+from compressors.weights_file import read_weights, refused_if_damaged, write_weights
 
 _KIND = "csi-audit compressor 1"
 
@@ -187,29 +184,13 @@ def load_compressor(spec: str) -> NamedCompressor:
 
 
 def _from_file(path: Path, name: str, spec: str) -> NamedCompressor:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CsiAuditError(
-            f"{path} is no readable safetensors file ({error}). Is it complete?"
-        ) from error
-    if metadata.get("kind") != _KIND:
-        raise CsiAuditError(
-            f"{path} is not a compressor of csi-audit (kind {metadata.get('kind')!r}). "
-            "Name your own class as file.py:Class."
-        )
-    try:
-        described = json.loads(metadata["json"])
-        with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, then overwritten
-            network = CompressorSpec.from_dict(described["compressor"]).build()
+    weights, described = read_weights(
+        path, kind=_KIND, otherwise="Name your own class as file.py:Class."
+    )
+    # Fresh weights are drawn, then overwritten.
+    with refused_if_damaged(path), torch.random.fork_rng(devices=[]):
+        network = CompressorSpec.from_dict(described["compressor"]).build()
         network.load_state_dict(weights)
-    except CsiAuditError:
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise CsiAuditError(f"{path} is damaged: {reason}. Make it again.") from error
     network.eval().requires_grad_(False)
     return NamedCompressor(
         name=name, spec=spec, compressor=network, card=described["card"], sha256=file_sha256(path)

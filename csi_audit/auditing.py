@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from platform import processor, python_version
@@ -22,7 +21,6 @@ from torch import Tensor
 
 from channels.channel_domain import ChannelDomain
 from channels.channel_set import ChannelSet, audit_space
-from channels.randomness import seeded_generator
 from channels.readers import load_channels
 from channels.run_folder import claim_folder
 from channels.support import CsiAuditError, file_sha256
@@ -32,10 +30,11 @@ from compressors.zoo import NamedCompressor, load_compressor
 from csi_audit import __version__, summary
 from csi_audit.base import Base, load_base
 from csi_audit.configs import RunConfig
+from csi_audit.drawing import Tally, draw_in_blocks
 from csi_audit.losses import SquaredErrorLoss
 from csi_audit.measuring import Measured, measure
 from csi_audit.run_state import BlockStore, read_arrays, write_arrays
-from csi_audit.samples import Sampler, WeightedSamples
+from csi_audit.samples import WeightedSamples
 from csi_audit.sampling import BaseSampler, IssgmSampler
 from csi_audit.weights import LossWeight
 from reports.figure_data import ReportArrays
@@ -164,11 +163,19 @@ def _gather(
 ) -> summary.Evidence:
     domain = ChannelDomain.of(channels)
     device = torch_device(config.device)
-    told = _Told(progress, "base samples", config.n_base * config.steps)
+    tally = _tally(progress, "base samples", config.n_base * config.steps)
     sampler = BaseSampler(
-        base, steps=config.steps, device=device, batch_size=config.batch_size, progress=told
+        base, steps=config.steps, device=device, batch_size=config.batch_size, progress=tally
     )
-    samples = _in_blocks(sampler, config.n_base, "base", config, store, told)
+    samples = draw_in_blocks(
+        sampler,
+        config.n_base,
+        name="base",
+        block=config.block,
+        seed=config.seed,
+        store=store,
+        tally=tally,
+    )
     samples = samples.moved(domain.onto_law(samples.x))
     return summary.Evidence(
         base_samples=samples,
@@ -194,65 +201,31 @@ def _issgm(
     named = compressors[config.compressor.index(config.issgm)]
     audited = in_audit_space(named.compressor)
     total = config.n_issgm * (2 * config.issgm_steps + 1)
-    told = _Told(progress, f"issgm for {named.name}", total)
+    tally = _tally(progress, f"issgm for {named.name}", total)
     sampler = IssgmSampler(
         base,
         LossWeight(SquaredErrorLoss(audited)),
         steps=config.issgm_steps,
         device=torch_device(config.device),
         batch_size=config.batch_size,
-        progress=told,
+        progress=tally,
     )
     name = f"issgm-{_key(named.name)}"
-    samples = _in_blocks(sampler, config.n_issgm, name, config, store, told)
+    samples = draw_in_blocks(
+        sampler,
+        config.n_issgm,
+        name=name,
+        block=config.block,
+        seed=config.seed,
+        store=store,
+        tally=tally,
+    )
     samples = samples.moved(domain.onto_law(samples.x))
     return {named.name: (samples, measure(samples.x, compressors, domain))}
 
 
-class _Told:
-    """Adds up evaluations for a progress display; blocks read from disk count as made."""
-
-    def __init__(self, progress: Progress | None, what: str, total: int) -> None:
-        self.progress, self.what, self.total, self.made = progress, what, total, 0
-
-    def __call__(self, evaluations: int) -> None:
-        self.made += evaluations
-        if self.progress is not None:
-            self.progress(self.what, self.made, self.total)
-
-
-def _in_blocks(
-    sampler: Sampler, n: int, name: str, config: RunConfig, store: BlockStore, told: _Told
-) -> WeightedSamples:
-    """n samples in saved blocks, each drawn by the generator named (seed, name, block)."""
-    parts = []
-    for block in range(-(-n // config.block)):
-        size = min(config.block, n - block * config.block)
-        before = told.made
-        saved = store.get(name, block, partial(_block, sampler, size, name, block, config))
-        if told.made == before:
-            told(int(saved["n_evaluations"]))
-        parts.append(saved)
-    return WeightedSamples(
-        x=torch.from_numpy(np.concatenate([part["x"] for part in parts])),
-        log_w=torch.from_numpy(np.concatenate([part["log_w"] for part in parts])),
-        law="base" if str(parts[0]["law"]) == "base" else "target",
-        chain=str(parts[0]["chain"]),
-        n_evaluations=sum(int(part["n_evaluations"]) for part in parts),
-    )
-
-
-def _block(
-    sampler: Sampler, n: int, name: str, block: int, config: RunConfig
-) -> dict[str, np.ndarray]:
-    drawn = sampler(n, generator=seeded_generator(config.seed, name, block))
-    return {
-        "x": drawn.x.numpy(),
-        "log_w": drawn.log_w.numpy(),
-        "law": np.array(drawn.law),
-        "chain": np.array(drawn.chain),
-        "n_evaluations": np.array(drawn.n_evaluations),
-    }
+def _tally(progress: Progress | None, what: str, total: int) -> Tally:
+    return Tally(None if progress is None else lambda made: progress(what, made, total))
 
 
 def _result(config: RunConfig, evidence: summary.Evidence, base: Base) -> Result:

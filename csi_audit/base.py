@@ -3,20 +3,17 @@
 Training lives in csi_audit.base_training, samplers in csi_audit.sampling.
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from channels.channel_set import Grid
 from channels.support import CsiAuditError, did_you_mean, file_sha256
-from compressors.weights_file import write_weights
+from compressors.weights_file import read_weights, refused_if_damaged, write_weights
 from csi_audit.diffusion import Denoiser, PreconditionedDenoiser
 from csi_audit.networks import NetworkSpec
 
@@ -116,31 +113,16 @@ def load_base(path: str | Path | None = None) -> Base:
     if not path.is_file():
         near = [p.name for p in path.parent.glob("*.safetensors")] if path.parent.is_dir() else []
         raise CsiAuditError(f"base model {path} does not exist.{did_you_mean(path.name, near)}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        weights = {name: value.float() for name, value in load_file(path).items()}
-    except (SafetensorError, OSError) as error:
-        raise CsiAuditError(
-            f"{path} is no readable safetensors file ({error}). Is it complete?"
-        ) from error
-    if metadata.get("kind") != _KIND:
-        raise CsiAuditError(
-            f"{path} is not a base model of csi-audit (kind {metadata.get('kind')!r}). "
-            "Train one with csi-audit fit-base."
-        )
-    try:
-        described = json.loads(metadata["json"])
+    halves, described = read_weights(
+        path, kind=_KIND, otherwise="Train one with csi-audit fit-base."
+    )
+    weights = {name: value.float() for name, value in halves.items()}
+    # Fresh weights are drawn, then overwritten.
+    with refused_if_damaged(path), torch.random.fork_rng(devices=[]):
         spec = described["network"]
         network = NetworkSpec(name=spec["name"], options=tuple(spec["options"].items()))
-        with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, then overwritten
-            denoiser = build_denoiser(network, weights["variance"])
+        denoiser = build_denoiser(network, weights["variance"])
         denoiser.load_state_dict(weights)
-    except CsiAuditError:
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise CsiAuditError(f"{path} is damaged: {reason}. Make it again.") from error
     denoiser.eval().requires_grad_(False)
     return Base(
         denoiser=denoiser,

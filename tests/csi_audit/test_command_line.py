@@ -266,7 +266,7 @@ def test_debug_shows_the_exception(
     raising(monkeypatch, CsiAuditError("a.h5 is bad."))
     assert main(["inspect", "a.h5"]) == EXIT_BAD_INPUT
     assert capsys.readouterr().err == "csi-audit: a.h5 is bad.\n"
-    with pytest.raises(CsiAuditError, match="a.h5 is bad"):
+    with pytest.raises(CsiAuditError, match=r"a\.h5 is bad"):
         main(["--debug", "inspect", "a.h5"])
     with pytest.raises(CsiAuditError, match="there is no command 'inspct'"):
         main(["--debug", "inspct"])

@@ -162,7 +162,7 @@ def test_issgm_draws_the_tilted_gaussian(gate: Gate, gaussian: Any) -> None:
         x = sampler(n, generator=seeded(seed)).x
         return ((x - gaussian.mean) / deviation).unflatten(0, (R, -1))
 
-    z, mutant = draw(1.0, 24_000, 0), draw(0.95, 12_000, 1)
+    z, mutant = draw(1.0, 36_000, 0), draw(0.95, 12_000, 1)
     gate(z.mean((1, 2)), 1.0, {"exponent x 0.95": mutant.mean((1, 2))})
     spread = (z - 1).square().mean((0, 1))
     assert torch.allclose(spread, torch.ones(6), atol=0.05)

@@ -1,0 +1,78 @@
+"""Drawing many samples in saved blocks, so that an interruption costs one block at most."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from channels.randomness import seeded_generator
+from csi_audit.run_state import BlockStore
+from csi_audit.samples import Sampler, WeightedSamples
+
+
+class Tally:
+    """Adds up denoiser evaluations for a progress display; blocks read from disk count too.
+
+    Args:
+        show: Told of the evaluations made so far; None shows nothing.
+    """
+
+    def __init__(self, show: Callable[[int], None] | None = None) -> None:
+        self.show, self.made = show, 0
+
+    def __call__(self, evaluations: int) -> None:
+        self.made += evaluations
+        if self.show is not None:
+            self.show(self.made)
+
+
+def draw_in_blocks(
+    sampler: Sampler,
+    n: int,
+    *,
+    name: str,
+    block: int,
+    seed: int,
+    store: BlockStore,
+    tally: Tally | None = None,
+) -> WeightedSamples:
+    """n samples in blocks, each drawn by the generator named (seed, name, block number).
+
+    Args:
+        sampler: Draws a block.
+        n: Samples in all.
+        name: Of the files and of the random streams.
+        block: Samples a block.
+        seed: The user's seed.
+        store: Where blocks are kept; those it holds are not drawn again.
+        tally: The one the sampler reports its evaluations to.
+    """
+    parts = []
+    for number in range(-(-n // block)):
+        size = min(block, n - number * block)
+        before = 0 if tally is None else tally.made
+        part = store.get(name, number, partial(_drawn, sampler, size, (seed, name, number)))
+        if tally is not None and tally.made == before:
+            tally(int(part["n_evaluations"]))
+        parts.append(part)
+    return WeightedSamples(
+        x=torch.from_numpy(np.concatenate([part["x"] for part in parts])),
+        log_w=torch.from_numpy(np.concatenate([part["log_w"] for part in parts])),
+        law="base" if str(parts[0]["law"]) == "base" else "target",
+        chain=str(parts[0]["chain"]),
+        n_evaluations=sum(int(part["n_evaluations"]) for part in parts),
+    )
+
+
+def _drawn(sampler: Sampler, n: int, stream: tuple[int, str, int]) -> dict[str, npt.NDArray[Any]]:
+    drawn = sampler(n, generator=seeded_generator(*stream))
+    return {
+        "x": drawn.x.numpy(),
+        "log_w": drawn.log_w.numpy(),
+        "law": np.array(drawn.law),
+        "chain": np.array(drawn.chain),
+        "n_evaluations": np.array(drawn.n_evaluations),
+    }
