@@ -76,10 +76,11 @@ class Options:
     def channels_path(self, split: str | None = None) -> Path:
         """File of real channels: that of `split`, by default the split of this run.
 
-        Without a data folder it is the bundled sample, whatever the split.
+        Without a data folder it is the bundled sample, but never to train on.
 
         Raises:
-            ValueError: the split is unknown, or "test" outside a run with `--split test`.
+            ValueError: the split is unknown, "test" outside a run with `--split test`, or "train"
+                without a data folder.
         """
         wanted = self.split if split is None else split
         if wanted not in SPLIT_FILES:
@@ -88,6 +89,11 @@ class Options:
             raise ValueError(
                 "split must be 'train' or 'val' here; got 'test'. "
                 "Runs on the test split are entered in the ledger: start with --split test."
+            )
+        if self.data_dir is None and wanted == "train":
+            raise ValueError(
+                "training needs --data-dir: the bundled sample is of the test split, "
+                "for reporting only."
             )
         if self.data_dir is None:
             return sample_path()

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import channels
 from benchmarks import harness, surroundings
 from benchmarks.harness import Options, check, machine, parse_arguments, versions, write_result
+from channels.sample import sample_path
 from channels.support import CsiAuditError
 
 pytestmark = pytest.mark.unit
@@ -54,13 +54,13 @@ def test_own_options_come_back(results: Path) -> None:
 
 @pytest.mark.usefixtures("results")
 def test_bundled_sample_stands_in_and_is_labelled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sample = tmp_path / "sample.h5"
-    monkeypatch.setattr(channels, "sample_path", lambda: sample, raising=False)
     (tmp_path / "shared" / "data").rmdir()
     options = parse_arguments("fidelity", argv=[])
-    assert options.channels_path() == options.channels_path("train") == sample
+    assert options.channels_path() == sample_path()
+    with pytest.raises(ValueError, match="training needs --data-dir"):
+        options.channels_path("train")
     assert "every row comes from the bundled sample" in capsys.readouterr().out
     write_result(options, sizes={}, rows=[{"data": "val", "ks": 0.1}], checks=[])
     assert json.loads(options.out.read_text())["rows"] == [{"data": "bundled sample", "ks": 0.1}]
