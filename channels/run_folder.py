@@ -60,7 +60,8 @@ def _refuse_other(path: Path, config: Mapping[str, Any]) -> None:
     try:
         old = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CsiAuditError(f"{path} cannot be read: {error}. Choose a new folder.") from error
+        reason = " ".join(str(error).split())
+        raise CsiAuditError(f"{path} cannot be read: {reason}. Choose a new folder.") from error
     old = old if isinstance(old, dict) else {}
     if config_hash(old) == config_hash(config):
         return

@@ -81,7 +81,7 @@ def fit_compressor(
         validation: Other users, for the selection of weights.
         folder: Training state and the result, `compressor.safetensors`.
         recipe: Architecture, ratio, steps.
-        device: "auto", "cpu" or "gpu".
+        device: "auto", "cpu" or "cuda".
         progress: Whether to show a progress bar.
     Returns:
         Path of the weights file, to be named as `--compressor`.

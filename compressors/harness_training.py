@@ -281,7 +281,7 @@ def train(
         validation: The same, for selection only.
         folder: Training state: `config.yaml`, `last.ckpt`, `best.safetensors`.
         recipe: Plain values that fix the result; a folder begun under others is refused.
-        device: "auto", "cpu" or "gpu".
+        device: "auto", "cpu" or "cuda".
         devices: Number of devices; more than one runs Lightning's data-parallel strategy.
         progress: Whether to show the progress bar.
     Returns:

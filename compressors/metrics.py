@@ -18,14 +18,18 @@ def nmse(h: Tensor, h_hat: Tensor) -> Tensor:
     Returns:
         Linear NMSE [1], float64 (N,). Use `nmse_db` for display.
     Raises:
-        ValueError: shapes differ, or some ||h_n|| is 0 (names n).
+        ValueError: shapes differ, some ||h_n|| is 0, or a value is not finite (names n).
     """
     _same_shape(h, h_hat)
     power = _power(h)
     if bool((power == 0).any()):
         n = int(torch.nonzero(power == 0)[0])
         raise ValueError(f"h must have positive power; channel {n} is all zeros. Remove that user.")
-    return _power(h - h_hat) / power
+    error = _power(h - h_hat) / power
+    if not bool(torch.isfinite(error).all()):
+        n = int(torch.nonzero(~torch.isfinite(error))[0])
+        raise ValueError(f"h and h_hat must be finite; channel {n} has NaN or infinity.")
+    return error
 
 
 def nmse_db(linear: Tensor) -> Tensor:

@@ -120,7 +120,7 @@ def fit_base(
         validation: Other users, for the selection of weights; same antennas and subcarriers.
         folder: Training state and the result, `base.safetensors`.
         recipe: Network, noise levels, steps.
-        device: "auto", "cpu" or "gpu".
+        device: "auto", "cpu" or "cuda".
         devices: Number of devices.
         progress: Whether to show a progress bar.
     Returns:

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"csi-audit: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        print("csi-audit: interrupted; repeat the command to go on.", file=sys.stderr)
+        print("csi-audit: interrupted; name the same --out to go on.", file=sys.stderr)
         return EXIT_INTERRUPTED
     return EXIT_OK
 

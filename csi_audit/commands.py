@@ -57,6 +57,8 @@ def run(settings: RunConfig) -> None:
     folder = run_directory(settings)
     finished = (folder / "report.html").is_file()
     began = time.monotonic()
+    if not finished:
+        console.print(f"Run directory {folder}; if interrupted, go on with --out {folder}")
     with _progress(console) as bar:
         tasks: dict[str, TaskID] = {}
 

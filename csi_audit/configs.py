@@ -103,7 +103,7 @@ class FitBaseConfig:
         block_steps: Steps between validations and checkpoints.
         batch_size: Users a step.
         learning_rate: Peak learning rate.
-        precision: "bf16-mixed" or "32-true".
+        precision: "bf16-mixed", twice as fast on GPUs and on CPUs with AVX512-bf16, or "32-true".
         seed: Fixes every random number.
         device: Where the training runs.
         devices: Number of devices.

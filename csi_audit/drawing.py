@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from channels.randomness import seeded_generator
+from channels.support import CsiAuditError
 from csi_audit.run_state import BlockStore
 from csi_audit.samples import Sampler, WeightedSamples
 
@@ -49,12 +50,19 @@ def draw_in_blocks(
         seed: The user's seed.
         store: Where blocks are kept; those it holds are not drawn again.
         tally: The one the sampler reports its evaluations to.
+    Raises:
+        CsiAuditError: a saved block is damaged or of another size.
     """
     parts = []
     for number in range(-(-n // block)):
         size = min(block, n - number * block)
         before = 0 if tally is None else tally.made
         part = store.get(name, number, partial(_drawn, sampler, size, (seed, name, number)))
+        if len(part["x"]) != size:
+            raise CsiAuditError(
+                f"{store.path(name, number)} holds {len(part['x'])} samples where {size} are due. "
+                "Remove that file to draw the block again."
+            )
         if tally is not None and tally.made == before:
             tally(int(part["n_evaluations"]))
         parts.append(part)

@@ -168,3 +168,11 @@ def test_shapes_must_agree() -> None:
     for metric in (nmse, sgcs):
         with pytest.raises(ValueError, match=message):
             metric(h, h_hat[..., :7])
+
+
+def test_nan_is_refused_by_name() -> None:
+    h = torch.ones(3, 4)
+    h_hat = h.clone()
+    h_hat[1, 0] = float("nan")
+    with pytest.raises(ValueError, match="h and h_hat must be finite; channel 1"):
+        nmse(h, h_hat)

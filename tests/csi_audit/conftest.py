@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from scipy import stats
 from torch import Tensor
 
-from channels import ChannelSet, Grid, Source, load_channels, unit_power
+from channels import ChannelSet, Grid, Source, load_channels, unit_power, write_channels
 from channels.sample import sample_path
 from csi_audit.base import Base, build_denoiser, save_base
 from csi_audit.diffusion import Denoiser, GaussianDenoiser
@@ -164,3 +164,40 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         card={},
     )
     return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyFiles:
+    """Paths of an 8 x 8 audit: `data` has drops and a bandwidth, `bare` neither."""
+
+    data: Path
+    bare: Path
+    base: Path
+    own_code: Path
+
+    @property
+    def half(self) -> str:
+        return f"{self.own_code}:Half"
+
+    @property
+    def quarter(self) -> str:
+        return f"{self.own_code}:Quarter"
+
+
+@pytest.fixture(scope="session")
+def tiny(
+    tmp_path_factory: pytest.TempPathFactory,
+    draw_users: Callable[..., ChannelSet],
+    tiny_base: Path,
+    own_code: Path,
+) -> TinyFiles:
+    """100 users in 5 drops, 60 of which nothing is known, a base and two compressors."""
+    folder = tmp_path_factory.mktemp("tiny")
+    users, bare = draw_users(100, seed=1), draw_users(60, seed=2)
+    labels = {"drop_seed": torch.arange(100) // 20, "is_los": torch.arange(100) % 4 == 0}
+    write_channels(folder / "users.h5", replace(users, labels=labels))
+    unknown = Grid(carrier_hz=None, bandwidth_hz=None, n_sub=8)
+    write_channels(folder / "bare.h5", replace(bare, grid=unknown))
+    return TinyFiles(
+        data=folder / "users.h5", bare=folder / "bare.h5", base=tiny_base, own_code=own_code
+    )

@@ -278,7 +278,7 @@ def test_interruption_says_how_to_go_on(
 ) -> None:
     raising(monkeypatch, KeyboardInterrupt())
     assert main(["inspect", "a.h5"]) == EXIT_INTERRUPTED == 130
-    assert capsys.readouterr().err == "csi-audit: interrupted; repeat the command to go on.\n"
+    assert capsys.readouterr().err == "csi-audit: interrupted; name the same --out to go on.\n"
 
 
 @unit

@@ -57,18 +57,32 @@ def test_starts_as_the_wiener_filter(name: str, seeded_torch: None) -> None:
     assert torch.allclose(denoiser(x, 0.7), wiener(x, 0.7), rtol=1e-5, atol=1e-6)
 
 
+class Constant(torch.nn.Module):
+    """A network that answers f and g everywhere."""
+
+    def __init__(self, f: float, g: float) -> None:
+        super().__init__()
+        self.f, self.g = f, g
+
+    def forward(self, maps: Tensor, log_sigma: Tensor) -> Tensor:
+        out = torch.full((len(maps), 3, 8, 8), self.f, dtype=maps.dtype)
+        out[:, 2] = self.g
+        return out
+
+
 @pytest.mark.unit
-def test_a_full_gate_is_the_identity(seeded_torch: None) -> None:
-    """D = [c_skip + (1 - c_skip) g] x + c_out f at f = 0, g = 1."""
-
-    class Open(torch.nn.Module):
-        def forward(self, maps: Tensor, log_sigma: Tensor) -> Tensor:
-            out = torch.zeros(len(maps), 3, 8, 8)
-            out[:, 2] = 1
-            return out
-
+def test_what_the_network_s_answers_mean() -> None:
+    """D = [c_skip + (1 - c_skip) g] x + c_out f: g = 1 is the identity, f counts in deviations of
+    the posterior of a Gaussian coefficient, c_out^2 = v sigma^2 / (v + sigma^2)."""
     x, sigma = noisy()
-    assert torch.allclose(PreconditionedDenoiser(Open(), variance())(x, sigma), x)
+    v, level = variance(), sigma.view(-1, 1, 1, 1)
+    wiener = GaussianDenoiser(torch.zeros(SHAPE), v)(x, sigma)
+    posterior = (v * level**2 / (v + level**2)).sqrt()
+    assert torch.allclose(PreconditionedDenoiser(Constant(0, 1), v)(x, sigma), x)
+    half = PreconditionedDenoiser(Constant(0, 0.5), v)(x, sigma)
+    assert torch.allclose(half, 0.5 * (x + wiener), rtol=1e-4, atol=1e-5)
+    moved = PreconditionedDenoiser(Constant(2, 0), v)(x, sigma)
+    assert torch.allclose(moved, wiener + 2 * posterior, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.unit

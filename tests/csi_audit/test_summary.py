@@ -156,6 +156,7 @@ def test_the_klt_of_equal_code_length_is_the_yardstick(
     gain, sentence = against_klt(half, evidence.real)
     expected = 10 * math.log10(float(linear) / evidence.real.nmse("Half").mean())
     assert gain == pytest.approx(expected, rel=1e-5)
+    assert gain is not None
     assert gain < 0  # the KLT is the best linear code, a truncation a linear one
     assert sentence == ""
     assert row_of(evidence, "Half").against_klt_db == gain

@@ -1,0 +1,316 @@
+"""What the commands print and write, on 8 x 8 channels."""
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import reports.report
+from channels import ChannelSet, load_channels, write_channels
+from channels.sample import sample_path
+from channels.support import CsiAuditError
+from compressors import Klt, bundled_compressors, load_compressor
+from csi_audit import base_training, commands
+from csi_audit.command_line import EXIT_BAD_INPUT, EXIT_OK, main
+from csi_audit.configs import DemoConfig, RunConfig
+from reports import load_result
+
+end_to_end = pytest.mark.end_to_end
+unit = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables as wide as a path, whatever terminal the tests run in."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports.report, "draw_gallery", lambda result, arrays: [])
+
+
+def run_words(tiny: Any, out: Path, *more: str) -> list[str]:
+    """The words of a small audit of `Half`."""
+    files = ["--data", str(tiny.data), "--base", str(tiny.base), "--out", str(out)]
+    return ["run", *files, "--compressor", tiny.half, "--n-base", "30", "--steps", "3", *more]
+
+
+# --- run and report -------------------------------------------------------------------------------
+
+
+@end_to_end
+def test_run_and_report_with_figures(
+    tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`report` writes the same bytes again, also when page and figures are gone."""
+    folder = tmp_path / "run"
+    assert main(run_words(tiny, folder, "--tau_db", "-3", "--tau_db", "-5")) == EXIT_OK
+    page = folder / "report.html"
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert printed.out.splitlines()[-1] == f"Report: {page.resolve()}"
+    for words in ("csi-audit", "Half", "90 denoiser evaluations", "P(NMSE > −5 dB)"):
+        assert words in printed.out
+    assert page.stat().st_size > 100_000
+    before = page.read_bytes()
+    figures = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
+    assert len(figures) > 4
+    page.unlink()
+    shutil.rmtree(folder / "figures")
+    assert main(["report", str(folder)]) == EXIT_OK
+    assert capsys.readouterr().out == f"Report: {page.resolve()}\n"
+    assert page.read_bytes() == before
+    assert {p.name: p.read_bytes() for p in (folder / "figures").iterdir()} == figures
+
+
+@end_to_end
+@pytest.mark.usefixtures("no_figures")
+def test_a_second_run_says_that_it_was_finished(
+    tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = run_words(tiny, tmp_path / "run")
+    assert main(words) == EXIT_OK
+    first = capsys.readouterr().out
+    assert "finished before" not in first
+    assert main(words) == EXIT_OK
+    again = capsys.readouterr().out
+    assert f"This audit was finished before; remove {tmp_path / 'run'} to make it" in again
+    assert again.splitlines()[-1] == first.splitlines()[-1]
+
+
+@end_to_end
+@pytest.mark.usefixtures("no_figures")
+def test_run_without_out_names_its_folder(
+    tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = run_words(tiny, tmp_path)
+    cut = words.index("--out")
+    assert main(words[:cut] + words[cut + 2 :]) == EXIT_OK
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"\d{8}T\d{6}Z-users", folder.name)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"Report: {(folder / 'report.html').resolve()}"
+
+
+@end_to_end
+@pytest.mark.usefixtures("no_figures")
+def test_report_of_an_unfinished_run_is_refused(
+    tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert main(run_words(tiny, folder)) == EXIT_OK
+    capsys.readouterr()
+    (folder / "samples.h5").unlink()
+    assert main(["report", str(folder)]) == EXIT_BAD_INPUT
+    assert "samples.h5 cannot be read" in capsys.readouterr().err
+    (folder / "result.json").unlink()
+    assert main(["report", str(folder)]) == EXIT_BAD_INPUT
+    assert "result.json does not exist" in capsys.readouterr().err
+
+
+@unit
+def test_threads_are_checked(tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(run_words(tiny, tmp_path / "run", "--threads", "0")) == EXIT_BAD_INPUT
+    assert capsys.readouterr().err == "csi-audit: threads must be at least 1; got 0.\n"
+
+
+@unit
+def test_threads_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    monkeypatch.setattr(commands, "audit", interrupt)
+    for threads in (3, None):
+        config = RunConfig(data="a.h5", compressor=("klt-16",), threads=threads)
+        with pytest.raises(KeyboardInterrupt):
+            commands.run(config)
+    assert found == [3]
+
+
+def interrupt(*values: Any, **named: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@unit
+def test_demo_is_a_run_of_what_is_bundled(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[RunConfig] = []
+    monkeypatch.setattr(commands, "run", found.append)
+    commands.demo(DemoConfig(seed=3, threads=1))
+    (config,) = found
+    assert config.data == str(sample_path())
+    assert set(config.compressor) == set(bundled_compressors())
+    assert (config.out, config.seed, config.threads, config.base) == ("runs/demo", 3, 1, None)
+    spent = config.n_base * config.steps + config.n_issgm * (2 * config.issgm_steps + 1)
+    assert spent <= 45_000
+    assert config.issgm in config.compressor
+
+
+# --- inspect --------------------------------------------------------------------------------------
+
+
+def inspected(capsys: pytest.CaptureFixture[str], path: Path) -> dict[str, str]:
+    """Fact or feature -> its line, cells parted by a bar."""
+    assert main(["inspect", str(path)]) == EXIT_OK
+    printed = capsys.readouterr().out
+    rows = [re.split(r"\s*[│┃|]\s*", line.strip("│┃ ")) for line in printed.splitlines()]
+    return {row[0]: " | ".join(row[1:]) for row in rows if len(row) > 1}
+
+
+@end_to_end
+def test_inspect_prints_the_facts(tiny: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = inspected(capsys, tiny.data)
+    assert facts["users"] == "100"
+    assert facts["drops"] == "5"
+    assert facts["line of sight"] == "25.0 %"
+    assert facts["receive x transmit antennas"] == "1 x 8"
+    assert facts["subcarriers"] == "8"
+    assert (facts["carrier"], facts["bandwidth"]) == ("2.6 GHz", "10 MHz")
+    assert facts["delay tap"] == "100 ns"
+    assert facts["labels"] == "drop_seed, is_los"
+    assert facts["sha256"] == load_channels(tiny.data).source.sha256
+    assert facts["delay spread"].startswith("ns | ")
+    assert len(facts["effective paths"].split(" | ")) == 4
+
+
+@end_to_end
+def test_inspect_says_what_is_unknown(tiny: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = inspected(capsys, tiny.bare)
+    unknown = ("drops", "carrier", "bandwidth", "delay tap", "array")
+    assert {facts[name] for name in unknown} == {"unknown"}
+    assert facts["labels"] == "none"
+    assert "line of sight" not in facts
+
+
+# --- Trainings ------------------------------------------------------------------------------------
+
+
+@end_to_end
+@pytest.mark.usefixtures("no_figures")
+def test_a_fitted_klt_is_audited(
+    tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "klt-4"
+    words = ["fit-compressor", str(tiny.data), "--arch", "klt", "--ratio", "4", "--out", str(out)]
+    assert main(words) == EXIT_OK
+    printed = capsys.readouterr().out
+    path = out / "compressor.safetensors"
+    assert printed.splitlines()[-1] == f"Compressor: {path.resolve()}"
+    assert re.search(r"Validation NMSE (-[\d.]+) dB; KLT of equal code length \1 dB\.", printed)
+    assert main(run_words(tiny, tmp_path / "run", "--compressor", str(path))) == EXIT_OK
+    half, klt = load_result(tmp_path / "run").compressors
+    assert (klt.name, klt.n_code) == ("klt-4", 32)
+    assert klt.against_klt.startswith("This is the KLT itself")
+    assert isinstance(load_compressor(str(path)).compressor, Klt)
+    assert half.mean_db("real") is not None
+
+
+@unit
+def test_fit_base_passes_its_settings_on(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found: dict[str, Any] = {}
+
+    class Fitted:
+        card = {"validation_loss": 0.5}  # noqa: RUF012  stands in for a Base
+
+    def fit_base(channels: ChannelSet, validation: ChannelSet, **named: Any) -> Fitted:
+        found.update(channels=channels, validation=validation, **named)
+        return Fitted()
+
+    monkeypatch.setattr(base_training, "fit_base", fit_base)
+    plan = ["--steps", "20", "--block_steps", "10", "--batch-size", "8", "--learning_rate", "0.1"]
+    words = ["fit-base", str(tiny.data), "--network", "unet", "--out", str(tmp_path), "--seed", "4"]
+    assert main([*words, *plan, "--precision", "32-true", "--device", "cpu"]) == EXIT_OK
+    recipe = found["recipe"]
+    assert (recipe.network.name, recipe.plan.steps, recipe.plan.block_steps) == ("unet", 20, 10)
+    assert (recipe.plan.batch_size, recipe.plan.learning_rate) == (8, 0.1)
+    assert (recipe.plan.precision, recipe.plan.seed) == ("32-true", 4)
+    assert (found["device"], found["devices"], found["folder"]) == ("cpu", 1, str(tmp_path))
+    printed = capsys.readouterr().out
+    assert "Validation loss 0.5000" in printed
+    assert str((tmp_path / "base.safetensors").resolve()) in printed
+    train, validation = found["channels"].drops, found["validation"].drops
+    assert not set(train.tolist()) & set(validation.tolist())
+
+
+@unit
+def test_missing_gpu_is_refused_before_training(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for command in ("fit-base", "fit-compressor"):
+        assert main([command, str(tiny.data), "--device", "cuda"]) == EXIT_BAD_INPUT
+        assert "device cuda is not available here" in capsys.readouterr().err
+
+
+# --- Keeping users for validation -----------------------------------------------------------------
+
+
+def written(folder: Path, channels: ChannelSet, drops: torch.Tensor | None) -> str:
+    """A file of the users, `power_db` numbering them."""
+    labels = {} if drops is None else {"drop_seed": drops}
+    numbered = torch.arange(len(channels), dtype=torch.float32)
+    write_channels(folder / "users.h5", replace(channels, labels=labels, power_db=numbered))
+    return str(folder / "users.h5")
+
+
+def split(data: str, seed: int = 0) -> tuple[set[int], set[int], ChannelSet, ChannelSet]:
+    train, validation = commands._split(data, None, seed)
+    rows = [{int(number) for number in part.power_db} for part in (train, validation)]
+    return rows[0], rows[1], train, validation
+
+
+@unit
+def test_split_keeps_drops_whole(draw_users: Callable[..., ChannelSet], tmp_path: Path) -> None:
+    """Drops of 3 to 7 users, in no order: a tenth of the 20 drops, no drop on both sides."""
+    generator = torch.Generator().manual_seed(0)
+    drops = torch.randint(0, 20, (100,), generator=generator) * 7 + 5
+    data = written(tmp_path, draw_users(100), drops)
+    one, other, train, validation = split(data)
+    assert one | other == set(range(100))
+    assert not one & other
+    assert train.drops is not None
+    assert validation.drops is not None
+    kept, held = set(train.drops.tolist()), set(validation.drops.tolist())
+    assert not kept & held
+    assert len(held) == 2
+    assert split(data)[1] == other  # a resumed training meets the same users
+    assert any(split(data, seed)[1] != other for seed in range(1, 5))
+
+
+@unit
+@pytest.mark.parametrize("drops", [None, torch.full((30,), 4)])
+def test_split_without_drops_is_by_user(
+    draw_users: Callable[..., ChannelSet], tmp_path: Path, drops: torch.Tensor | None
+) -> None:
+    """Unknown drops, or one alone, which cannot be on one side."""
+    one, other, *_ = split(written(tmp_path, draw_users(30), drops))
+    assert (len(one), len(other)) == (27, 3)
+    assert one | other == set(range(30))
+
+
+@unit
+def test_two_drops_give_one_to_each_side(
+    draw_users: Callable[..., ChannelSet], tmp_path: Path
+) -> None:
+    one, other, *_ = split(written(tmp_path, draw_users(10), torch.arange(10) // 7))
+    assert {frozenset(one), frozenset(other)} == {frozenset(range(7)), frozenset(range(7, 10))}
+
+
+@unit
+def test_one_user_cannot_be_split(draw_users: Callable[..., ChannelSet], tmp_path: Path) -> None:
+    data = written(tmp_path, draw_users(1), None)
+    with pytest.raises(CsiAuditError, match="holds one user; a training needs at least two"):
+        split(data)
+
+
+@unit
+def test_a_validation_file_leaves_the_training_whole(tiny: Any) -> None:
+    train, validation = commands._split(str(tiny.data), str(tiny.bare), 0)
+    assert (len(train), len(validation)) == (100, 60)

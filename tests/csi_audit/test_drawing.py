@@ -1,0 +1,101 @@
+"""Samples drawn in blocks: the same whatever was interrupted, and no block drawn twice."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from channels.support import CsiAuditError
+from csi_audit.drawing import Tally, draw_in_blocks
+from csi_audit.run_state import BlockStore
+from csi_audit.samples import WeightedSamples
+
+pytestmark = pytest.mark.unit
+
+
+class Noise:
+    """White noise at three evaluations a sample, with weights; stops after `calls` calls."""
+
+    def __init__(self, tally: Tally | None = None, *, calls: int = 99) -> None:
+        self.tally, self.calls, self.sizes = tally, calls, list[int]()
+
+    def __call__(self, n: int, *, generator: torch.Generator) -> WeightedSamples:
+        if len(self.sizes) == self.calls:
+            raise KeyboardInterrupt
+        self.sizes.append(n)
+        if self.tally is not None:
+            self.tally(3 * n)
+        x = torch.randn(n, 2, generator=generator)
+        log_w = x[:, 0].double()
+        return WeightedSamples(x=x, log_w=log_w, law="target", chain="noise", n_evaluations=3 * n)
+
+
+def draw(
+    folder: Path,
+    n: int,
+    sampler: Noise,
+    *,
+    name: str = "base",
+    seed: int = 0,
+    tally: Tally | None = None,
+) -> WeightedSamples:
+    store = BlockStore(folder)
+    return draw_in_blocks(sampler, n, name=name, block=4, seed=seed, store=store, tally=tally)
+
+
+def test_last_block_is_what_is_left(tmp_path: Path) -> None:
+    sampler = Noise()
+    found = draw(tmp_path, 10, sampler)
+    assert sampler.sizes == [4, 4, 2]
+    assert len(found) == 10
+    assert (found.law, found.chain, found.n_evaluations) == ("target", "noise", 30)
+    assert torch.equal(found.log_w, found.x[:, 0].double())
+    assert len(found.x.unique()) == 20  # every block has random numbers of its own
+
+
+def test_nothing_is_drawn_twice(tmp_path: Path) -> None:
+    first, again = draw(tmp_path, 10, Noise()), Noise()
+    assert torch.equal(draw(tmp_path, 10, again).x, first.x)
+    assert again.sizes == []
+
+
+def test_an_interrupted_drawing_goes_on(tmp_path: Path) -> None:
+    whole = draw(tmp_path / "whole", 10, Noise())
+    with pytest.raises(KeyboardInterrupt):
+        draw(tmp_path / "cut", 10, Noise(calls=2))
+    rest = Noise()
+    found = draw(tmp_path / "cut", 10, rest)
+    assert rest.sizes == [2]
+    assert torch.equal(found.x, whole.x)
+    assert found.n_evaluations == whole.n_evaluations
+
+
+def test_names_and_seeds_are_streams_of_their_own(tmp_path: Path) -> None:
+    base = draw(tmp_path / "a", 4, Noise()).x
+    assert torch.equal(draw(tmp_path / "b", 4, Noise()).x, base)
+    assert torch.equal(draw(tmp_path / "c", 8, Noise()).x[:4], base)
+    assert not torch.equal(draw(tmp_path / "a", 4, Noise(), name="issgm").x, base)
+    assert not torch.equal(draw(tmp_path / "d", 4, Noise(), seed=1).x, base)
+
+
+def test_progress_counts_saved_blocks_once(tmp_path: Path) -> None:
+    shown: list[int] = []
+    tally = Tally(shown.append)
+    draw(tmp_path, 10, Noise(tally), tally=tally)
+    assert shown == [12, 24, 30]
+    (tmp_path / "state" / "base-0001.npz").unlink()
+    shown.clear()
+    tally = Tally(shown.append)
+    draw(tmp_path, 10, Noise(tally), tally=tally)
+    assert shown == [12, 24, 30]
+    quiet = Tally()
+    quiet(5)
+    assert quiet.made == 5
+
+
+def test_a_block_of_another_size_is_refused(tmp_path: Path) -> None:
+    """The last block of a shorter run is no whole block of a longer one."""
+    draw(tmp_path, 6, Noise())
+    message = r"base-0001.npz holds 2 samples where 4 are due\. Remove that file to draw"
+    with pytest.raises(CsiAuditError, match=message):
+        draw(tmp_path, 8, Noise())
