@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import reports.report
-from channels import ChannelDomain, audit_space, load_channels
+from channels import ChannelDomain, audit_space, load_channels, write_channels
 from channels.support import CsiAuditError
 from compressors import in_audit_space, load_compressor
 from csi_audit import auditing
@@ -74,7 +74,7 @@ def columns(folder: str | Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def finished(
     tiny: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, Result, list[tuple[str, int, int]]]]:
+) -> tuple[Path, Result, list[tuple[str, int, int]]]:
     """A finished audit that several tests read: folder, result, calls of the progress display."""
     folder = tmp_path_factory.mktemp("finished") / "deep" / "run"
     calls: list[tuple[str, int, int]] = []
@@ -95,7 +95,7 @@ def finished(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reports.report, "draw_gallery", lambda result, arrays: [])
         result = audit(config, progress=lambda *call: calls.append(call))
-    yield folder, result, calls
+    return folder, result, calls
 
 
 def test_run_directory_is_complete(finished: tuple[Path, Result, Any]) -> None:
@@ -160,15 +160,12 @@ def test_progress_reaches_its_totals(finished: tuple[Path, Result, Any]) -> None
 
 
 def test_samples_file_has_its_columns(finished: tuple[Path, Result, Any], tiny: Any) -> None:
-    folder, result, _ = finished
+    folder, *_ = finished
     found = columns(folder)
     n, names = 60, ("Half", "Quarter")
-    features = {
-        f"features/{name}"
-        for name in ChannelDomain.of(load_channels(tiny.data)).features(
-            audit_space(load_channels(tiny.data))
-        )
-    }
+    users = load_channels(tiny.data)
+    of_users = ChannelDomain.of(users).features(audit_space(users))
+    features = {f"features/{name}" for name in of_users}
     losses = {f"loss/{name}/{loss}" for name in names for loss in ("nmse", "own_mse", "sgcs")}
     exemplars = {f"x_hat/{name}" for name in names}
     own = {"x", "law", "log_w", "seed", "drop"}
@@ -228,7 +225,7 @@ def test_a_finished_run_is_returned_at_once(make: Make, monkeypatch: pytest.Monk
     ("changes", "keys"),
     [
         ({"steps": 5}, "steps differ; steps: 4 there, 5 now"),
-        ({"seed": 1, "n_base": 60}, r"n_base, seed differ; n_base: 50 there, 60 now"),
+        ({"seed": 1, "n_base": 60}, r"n_base, seed differ; n_base: 4 there, 60 now"),
         ({"tau_db": (-4.0,)}, r"tau_db differ; tau_db: \[-3.0\] there, \[-4.0\] now"),
         ({"issgm": None}, "issgm differ"),
     ],
@@ -236,9 +233,6 @@ def test_a_finished_run_is_returned_at_once(make: Make, monkeypatch: pytest.Monk
 def test_other_settings_are_refused(make: Make, changes: dict[str, Any], keys: str) -> None:
     config = make(n_base=4, n_issgm=2)
     audit(config)
-    if "n_base" in changes:
-        config, changes = replace(config, n_base=4), {**changes, "n_base": 60}
-        keys = keys.replace("50", "4")
     with pytest.raises(CsiAuditError, match=rf"begun with another configuration \({keys}"):
         audit(replace(config, **changes))
 
@@ -376,8 +370,6 @@ def test_unsound_compressors_leave_no_folder(make: Make, tmp_path: Path) -> None
 
 
 def test_one_user_is_enough(make: Make, tiny: Any, tmp_path: Path) -> None:
-    from channels import write_channels
-
     write_channels(tmp_path / "one.h5", load_channels(tiny.data).subset(slice(0, 1)))
     result = audit(make(data=str(tmp_path / "one.h5"), issgm=None))
     assert result.data.n == 1
@@ -406,7 +398,7 @@ def test_device(monkeypatch: pytest.MonkeyPatch, name: str, gpu: bool, expected:
 
 def test_missing_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(CsiAuditError, match="device cuda is not available here. Choose --device"):
+    with pytest.raises(CsiAuditError, match=r"device cuda is not available here\. Choose"):
         torch_device("cuda")
 
 
