@@ -47,7 +47,7 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     add("--compressors", nargs="+", default=["klt-16", "crnet-16"])
     add("--samples", type=int, default=500, help="guided samples for each compressor")
     add("--steps", type=int, default=1000, help="Euler-Maruyama steps")
-    add("--base-samples", type=int, default=10_000, help="half for each reference method")
+    add("--base-samples", type=int, default=16_000, help="half for each reference method")
     add("--ode-steps", type=int, default=30, help="steps of the 2M ODE, the audited law")
     add("--block", type=int, default=125, help="samples a saved block")
     add("--state", type=Path, default=Path("runs/benchmark-issgm"), help="blocks in progress")
@@ -117,10 +117,10 @@ class _Method:
 
 
 def _row(
-    compressor: str, method: str, estimate: Estimate, base: Base, steps: int
+    named: NamedCompressor, method: str, estimate: Estimate, base: Base, steps: int
 ) -> dict[str, Any]:
     return {
-        "compressor": compressor,
+        "compressor": named.name,
         "method": method,
         "steps": steps,
         "e_q": estimate.value,
@@ -128,6 +128,7 @@ def _row(
         "n": estimate.n,
         "evaluations": estimate.n_evaluations,
         "base_sha256": base.sha256,
+        "compressor_sha256": named.sha256,
         "estimate": estimate.to_dict(),
     }
 
@@ -136,15 +137,25 @@ def _z(a: Estimate, b: Estimate) -> float:
     return (a.value - b.value) / math.hypot(a.std_error or 0.0, b.std_error or 0.0)
 
 
+def _guided(
+    named: NamedCompressor, base: Base, options: Options, store: BlockStore
+) -> WeightedSamples:
+    """Samples of the paper's chain."""
+    weight = LossWeight(SquaredErrorLoss(in_audit_space(named.compressor)))
+    sampler = IssgmSampler(base, weight, steps=options.own.steps)
+    label = f"issgm-{named.name}-{(named.sha256 or '')[:8]}"
+    return _drawn(sampler, options.own.samples, label, options, store)
+
+
 def _compare(
-    named: NamedCompressor, base: Base, drawn: WeightedSamples, options: Options, store: BlockStore
+    named: NamedCompressor,
+    base: Base,
+    guided: WeightedSamples,
+    drawn: WeightedSamples,
+    options: Options,
 ) -> tuple[list[dict[str, Any]], list[Check]]:
     """All methods on one compressor."""
-    own, audited = options.own, in_audit_space(named.compressor)
-    loss = NmseLoss(audited)
-    sampler = IssgmSampler(base, LossWeight(SquaredErrorLoss(audited)), steps=own.steps)
-    label = f"issgm-{named.name}-{(named.sha256 or '')[:8]}"
-    guided = _drawn(sampler, own.samples, label, options, store)
+    own, loss = options.own, NmseLoss(in_audit_space(named.compressor))
     first, second = _halves(drawn)
     methods = [
         _Method("rejection", first, loss, options.seed),
@@ -153,9 +164,9 @@ def _compare(
     found = {method.name: method.estimate(1.0) for method in methods}
     found["issgm"] = expectation(guided, in_blocks(loss, guided.x).numpy())
     e_p = expectation(drawn, in_blocks(loss, drawn.x).numpy())
-    rows = [_row(named.name, "E_p[L], base samples", e_p, base, own.ode_steps)]
+    rows = [_row(named, "E_p[L], base samples", e_p, base, own.ode_steps)]
     rows += [
-        _row(named.name, name, e, base, own.steps if name == "issgm" else own.ode_steps)
+        _row(named, name, e, base, own.steps if name == "issgm" else own.ode_steps)
         for name, e in found.items()
     ]
     agreement = abs(_z(found["rejection"], found["reweighting"]))
@@ -164,7 +175,7 @@ def _compare(
     for method in methods:
         shift, error = method.mutant_shift()
         wrong = method.estimate(MUTANT_POWER)
-        rows.append(_row(named.name, f"{method.name}, mutant l^0.95", wrong, base, own.ode_steps))
+        rows.append(_row(named, f"{method.name}, mutant l^0.95", wrong, base, own.ode_steps))
         checks.append(
             check(f"{named.name}: {method.name} tells l^0.95 apart, z", abs(shift) / error,
                   relation=">=", limit=4.0)
@@ -180,12 +191,14 @@ def main() -> None:
     own, base = options.own, load_base(options.own.base)
     fixed = (base.sha256[:12], own.steps, own.ode_steps, own.block, options.seed)
     store = BlockStore(own.state / "-".join(str(part) for part in fixed))
+    compressors = [load_compressor(spec) for spec in own.compressors]
+    guided = [_guided(named, base, options, store) for named in compressors]
     sampler = BaseSampler(base, steps=own.ode_steps)
     drawn = _drawn(sampler, own.base_samples, "base", options, store)
     rows: list[dict[str, Any]] = []
     checks: list[Check] = []
-    for spec in own.compressors:
-        more_rows, more_checks = _compare(load_compressor(spec), base, drawn, options, store)
+    for named, samples in zip(compressors, guided, strict=True):
+        more_rows, more_checks = _compare(named, base, samples, drawn, options)
         rows += more_rows
         checks += more_checks
     sizes = {

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from channels.channel_set import ChannelSet, audit_space
+from channels.run_folder import claim_folder
 from channels.symmetry import random_symmetry
 from compressors.audit_space import in_audit_space
 from compressors.crnet import CRNet
@@ -96,7 +97,7 @@ def fit_compressor(
     described = _describe(spec, recipe, channels, validation)
     folder = Path(folder)
     if isinstance(network, Klt):
-        folder.mkdir(parents=True, exist_ok=True)
+        claim_folder(folder, described)
         training = None
     else:
         training = train(

@@ -74,9 +74,10 @@ def audit(config: RunConfig, *, progress: Progress | None = None) -> Result:
     base.require(tuple(x_real.shape[1:]), name=config.data)
     compressors = _load_all(config.compressor, x_real[:4])
     folder = claim_folder(run_directory(config), _fixing(config, channels, base, compressors))
-    if (folder / "report.html").is_file():
-        return load_result(folder)
     store = BlockStore(folder)
+    if (folder / "report.html").is_file():
+        store.remove()  # left over where a kill came between the report and this line
+        return load_result(folder)
     evidence = _gather(config, channels, x_real, base, compressors, store, progress)
     result = _result(config, evidence, base)
     cost = replace(result.cost, seconds=round(time.monotonic() - began, 1))
@@ -232,8 +233,15 @@ def _result(config: RunConfig, evidence: summary.Evidence, base: Base) -> Result
     channels, samples = evidence.channels, evidence.base_samples
     tau = summary.thresholds(config.tau_quantile, config.tau_db, len(channels))
     entries = {
-        name: _issgm_entry(config, name, drawn, measured.nmse(name), base)
-        for name, (drawn, measured) in evidence.issgm.items()
+        named.name: _issgm_entry(
+            config,
+            named,
+            evidence.issgm[named.name][0],
+            evidence.issgm[named.name][1].nmse(named.name),
+            base,
+        )
+        for named in evidence.compressors
+        if named.name in evidence.issgm
     }
     rows = tuple(
         summary.compressor_row(
@@ -267,6 +275,7 @@ def _result(config: RunConfig, evidence: summary.Evidence, base: Base) -> Result
             denoiser_evaluations=sum(spent.values()), parts=spent, machine=_machine(config.device)
         ),
         audited_law=f"base model under the {samples.chain}; each sample normalised to unit power",
+        warnings=_warnings(channels, base),
         notes=summary.drop_notes(evidence, config.tau_quantile),
     )
 
@@ -283,6 +292,20 @@ def _data_info(channels: ChannelSet) -> DataInfo:
     )
 
 
+def _warnings(channels: ChannelSet, base: Base) -> tuple[str, ...]:
+    """Where the base model was made for another grid than that of the channels."""
+    found = []
+    for name, unit in (("bandwidth_hz", 1e6), ("carrier_hz", 1e6)):
+        mine, its = getattr(channels.grid, name), getattr(base.grid, name)
+        if mine is not None and its is not None and abs(mine - its) > 1e-6 * its:
+            found.append(
+                f"The channels have a {name.removesuffix('_hz')} of {mine / unit:g} MHz, the base "
+                f"model was trained at {its / unit:g} MHz: train one on such channels "
+                "(csi-audit fit-base)."
+            )
+    return tuple(found)
+
+
 def _machine(device: str) -> str:
     where = torch_device(device)
     if where.type == "cuda":
@@ -291,13 +314,19 @@ def _machine(device: str) -> str:
 
 
 def _issgm_entry(
-    config: RunConfig, name: str, samples: WeightedSamples, nmse: np.ndarray, base: Base
+    config: RunConfig,
+    named: NamedCompressor,
+    samples: WeightedSamples,
+    nmse: np.ndarray,
+    base: Base,
 ) -> IssgmEntry:
-    full, note = full_issgm_figures(name, base.sha256)
+    full, note = full_issgm_figures(named, base.sha256)
     return summary.issgm_entry(samples, nmse, steps=config.issgm_steps, full=full, note=note)
 
 
-def full_issgm_figures(compressor: str, base_sha256: str) -> tuple[Mapping[str, Any] | None, str]:
+def full_issgm_figures(
+    named: NamedCompressor, base_sha256: str
+) -> tuple[Mapping[str, Any] | None, str]:
     """The long run of benchmarks.issgm for this compressor and base, or why it cannot be shown.
 
     The results travel with the repository, not with the wheel.
@@ -306,15 +335,15 @@ def full_issgm_figures(compressor: str, base_sha256: str) -> tuple[Mapping[str, 
     if not path.is_file():
         return None, "The full run (python -m benchmarks.issgm) is not in this installation."
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    mine = [row for row in rows if row["compressor"] == compressor and row["method"] == "issgm"]
+    mine = [r for r in rows if r["compressor"] == named.name and r["method"] == "issgm"]
     if not mine:
-        return None, f"benchmarks/results/issgm.json holds no run for {compressor}."
-    if mine[0]["base_sha256"] != base_sha256:
-        return None, (
-            "The full run in benchmarks/results/issgm.json belongs to another base model and is "
-            "not shown: repeat python -m benchmarks.issgm."
-        )
+        return None, f"benchmarks/results/issgm.json holds no run for {named.name}."
     row = mine[0]
+    if (row["base_sha256"], row["compressor_sha256"]) != (base_sha256, named.sha256):
+        return None, (
+            "The full run in benchmarks/results/issgm.json belongs to another base model or other "
+            "weights and is not shown: repeat python -m benchmarks.issgm."
+        )
     return {"e_q": row["estimate"], "steps": row["steps"], "samples": row["estimate"]["n"]}, ""
 
 

@@ -32,7 +32,7 @@ class RunConfig:
         seed: Fixes every random number.
         device: Where the denoiser runs.
         batch_size: Samples a denoiser call; changes nothing but rounding.
-        threads: CPU threads of this process; None leaves torch's default.
+        threads: CPU threads of the command; None leaves torch's default. From Python, set torch's.
         variable: Name of the channel matrix in the file, if several fit.
         n_sub: Number of subcarriers where the file does not say.
         bandwidth_hz: Bandwidth [Hz] where the file does not say.

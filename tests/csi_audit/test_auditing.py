@@ -18,6 +18,7 @@ from channels.support import CsiAuditError
 from compressors import in_audit_space, load_compressor
 from csi_audit import auditing
 from csi_audit.auditing import audit, full_issgm_figures, run_directory, torch_device
+from csi_audit.base import load_base
 from csi_audit.configs import RunConfig
 from csi_audit.losses import NmseLoss
 from csi_audit.run_state import read_arrays
@@ -411,16 +412,35 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / "issgm.json"
 
 
-def test_full_figures_are_those_of_the_same_base(results: Path) -> None:
-    assert full_issgm_figures("klt-16", "abc")[0] is None
-    assert "not in this installation" in full_issgm_figures("klt-16", "abc")[1]
+def test_full_figures_are_those_of_the_same_base_and_weights(results: Path) -> None:
+    klt, crnet = load_compressor("klt-16"), load_compressor("crnet-16")
+    assert full_issgm_figures(klt, "abc")[0] is None
+    assert "not in this installation" in full_issgm_figures(klt, "abc")[1]
     estimate = {"value": 0.5, "n": 500, "method": "issgm"}
-    row = {"compressor": "klt-16", "base_sha256": "abc", "steps": 1000, "estimate": estimate}
+    row = {
+        "compressor": "klt-16",
+        "compressor_sha256": klt.sha256,
+        "base_sha256": "abc",
+        "steps": 1000,
+        "estimate": estimate,
+    }
     rows = [{**row, "method": "rejection"}, {**row, "method": "issgm"}]
     results.write_text(json.dumps({"rows": rows}))
-    full, note = full_issgm_figures("klt-16", "abc")
+    full, note = full_issgm_figures(klt, "abc")
     assert full == {"e_q": estimate, "steps": 1000, "samples": 500}
     assert note == ""
-    assert full_issgm_figures("klt-16", "other")[0] is None
-    assert "belongs to another base model" in full_issgm_figures("klt-16", "other")[1]
-    assert full_issgm_figures("crnet-16", "abc")[1].endswith("holds no run for crnet-16.")
+    retrained = replace(klt, sha256="other")
+    for named, base in ((klt, "other"), (retrained, "abc")):
+        assert full_issgm_figures(named, base)[0] is None
+        assert "belongs to another base model" in full_issgm_figures(named, base)[1]
+    assert full_issgm_figures(crnet, "abc")[1].endswith("holds no run for crnet-16.")
+
+
+def test_a_base_of_another_band_is_warned_of(tiny: Any) -> None:
+    base = load_base(tiny.base)
+    users = load_channels(str(tiny.data))
+    assert auditing._warnings(users, base) == ()
+    wide = replace(base, grid=replace(base.grid, bandwidth_hz=2e7))
+    (warning,) = auditing._warnings(users, wide)
+    assert "bandwidth of 10 MHz" in warning
+    assert "20 MHz" in warning
