@@ -19,7 +19,7 @@ from benchmarks.harness import Options, parse_arguments, write_result
 from channels import ChannelSet, audit_space, load_channels, onto_sphere
 from channels.randomness import seeded_generator
 from compressors import in_audit_space, load_compressor
-from compressors.harness_training import Plan
+from compressors.plans import Plan
 from csi_audit.base import Base, build_denoiser
 from csi_audit.base_training import BaseRecipe, coefficient_variance, fit_base
 from csi_audit.losses import NmseLoss, in_blocks
@@ -104,7 +104,8 @@ def main() -> None:
     """Train each candidate, write `benchmarks/results/base_candidates.json`."""
     options = parse_arguments("base_candidates", description=__doc__, add_own=_add_own)
     channels = load_channels(str(options.channels_path("train")))
-    validation = load_channels(str(options.channels_path()))
+    # Never the test split: these users select weights and architecture.
+    validation = load_channels(str(options.channels_path("val")))
     rows = [_row(name, channels, validation, options) for name in CANDIDATES]
     floor = ks_floor(options.own.samples, len(validation))
     sizes = {

@@ -3,7 +3,7 @@
 Imports nothing of the other packages of csi-audit and changes no global state.
 """
 
-from channels.channel_domain import ChannelDomain, MapAxis
+from channels.channel_domain import ChannelDomain
 from channels.channel_set import ChannelSet, Grid, Source, audit_space, from_audit_space
 from channels.convention import Convention
 from channels.domains import (
@@ -36,7 +36,6 @@ __all__ = [
     "CsiAuditError",
     "FeatureInfo",
     "Grid",
-    "MapAxis",
     "Source",
     "atomic_write",
     "audit_space",

@@ -1,39 +1,21 @@
-"""`ChannelDomain`: all that the engine, which knows no channels, asks about them.
+"""`ChannelDomain`: what an audit asks about its samples without knowing that they are channels.
 
-Samplers, twists and reports see `event_shape`, features, maps and axes through this object; a
-network placement has its own.
+The shape of a sample, its features and the way onto the audited law; a network placement has its
+own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from channels.channel_set import ChannelSet, Grid
-from channels.domains import onto_sphere, to_complex, to_spatial_frequency
-from channels.physical_features import FEATURES, FeatureInfo, features_of_maps
+from channels.domains import onto_sphere
+from channels.physical_features import features_of_maps
 from channels.support import CsiAuditError
 
-__all__ = ["ChannelDomain", "MapAxis"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MapAxis:
-    """One axis of a map.
-
-    Attributes:
-        label: Name for figures.
-        unit: Unit of `extent`.
-        extent: Outer edges of the first and last bin, as displayed.
-        roll: Bins to roll the stored axis by, so that values ascend.
-    """
-
-    label: str
-    unit: str
-    extent: tuple[float, float]
-    roll: int
+__all__ = ["ChannelDomain"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,21 +47,6 @@ class ChannelDomain:
         """(2 n_rx, n_tx, n_delay) of one user."""
         return 2 * self.n_rx, self.n_tx, self.grid.n_sub
 
-    @property
-    def feature_info(self) -> Mapping[str, FeatureInfo]:
-        """Label, unit and display scale of every feature."""
-        return FEATURES
-
-    @property
-    def axes(self) -> tuple[MapAxis, MapAxis]:
-        """Axes of `power_map`: sin azimuth, then delay in ns (in taps if no bandwidth is known)."""
-        n_tx, n_delay, tap_s = self.n_tx, self.grid.n_sub, self.grid.tap_s
-        low = -2.0 * (n_tx // 2) / n_tx - 1.0 / n_tx
-        beams = MapAxis(label="sin azimuth", unit="1", extent=(low, low + 2.0), roll=n_tx // 2)
-        step, unit = (1.0, "taps") if tap_s is None else (tap_s * 1e9, "ns")
-        span = (-0.5 * step, (n_delay - 0.5) * step)
-        return beams, MapAxis(label="delay", unit=unit, extent=span, roll=0)
-
     def _check(self, x: Tensor) -> None:
         if tuple(x.shape[1:]) != self.event_shape:
             raise CsiAuditError(
@@ -96,13 +63,3 @@ class ChannelDomain:
         """x at unit mean power per user: the support of the audited law."""
         self._check(x)
         return onto_sphere(x)
-
-    def power_map(self, x: Tensor) -> Tensor:
-        """Coefficient power summed over receive antennas, (N, n_tx, n_delay), storage order."""
-        self._check(x)
-        return x.square().sum(1)
-
-    def spatial_frequency(self, x: Tensor) -> Tensor:
-        """Spatial-frequency channels, complex (N, n_rx, n_tx, n_sub)."""
-        self._check(x)
-        return to_spatial_frequency(to_complex(x))

@@ -17,7 +17,7 @@ __all__ = ["BLOCK", "LABELS", "Opened", "as_number", "damaged"]
 
 BLOCK = 1024  # users a block
 
-# Compact name of each label <- the names files use.
+# Compact name of each known label <- the names files use.
 LABELS: Mapping[str, tuple[str, ...]] = {
     "is_los": ("is_los",),
     "delay_spread_s": ("delay_spread_s",),
@@ -37,7 +37,7 @@ class Opened:
         shape: (N, n_rx, n_tx, n_sub).
         blocks: Consecutive users, complex (n, n_rx, n_tx, n_sub) each, raw scale.
         power_db: Gain that the file has already taken out of h [dB], (N,); None if it has not.
-        labels: Under the compact names, one row a user.
+        labels: Under the compact names, others under their own, one row a user.
         carrier_hz, bandwidth_hz, array, scenario: What the file says; None if it does not.
         format: Name for reports.
     """

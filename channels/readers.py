@@ -17,7 +17,7 @@ from torch import Tensor
 from channels.channel_set import ChannelSet, Grid, Source
 from channels.domains import check_power, scale_users
 from channels.file_checks import check_file, numbers, recognise
-from channels.opened import Opened
+from channels.opened import LABELS, Opened
 from channels.readers_hdf5 import open_hdf5
 from channels.readers_matlab import open_mat5
 from channels.support import CsiAuditError, file_sha256
@@ -29,15 +29,24 @@ ROUNDING_DB = 0.01  # how far float16 storage moves a user's power
 
 
 def _label_tensors(path: Path, found: Mapping[str, np.ndarray], n: int) -> dict[str, Tensor]:
-    """Labels as tensors: bool `is_los`, int64 `drop_seed`, float32 the rest."""
-    kinds = {"is_los": torch.bool, "drop_seed": torch.int64}
+    """Labels as tensors: bool `is_los`, int64 `drop_seed`, float32 the other known ones.
+
+    Labels of other names keep their kind: bool, int64, float32 or float64.
+    """
+    kinds = dict.fromkeys(LABELS, torch.float32) | {"is_los": torch.bool, "drop_seed": torch.int64}
     labels = {}
     for name, value in found.items():
         if value.dtype.kind not in "biuf":
             raise CsiAuditError(f"{path}: label {name} must hold numbers; got {value.dtype}.")
-        row = np.array(numbers(path, name, value, n), dtype=np.float64)
-        labels[name] = torch.from_numpy(row).to(kinds.get(name, torch.float32))
+        row = torch.from_numpy(_plain(numbers(path, name, value, n)))
+        labels[name] = row.to(kinds.get(name, row.dtype))
     return labels
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Numbers of any width and byte order as bool, int64, float32 or float64."""
+    real = np.float64 if array.dtype.itemsize > 4 else np.float32
+    return array.astype({"b": np.bool_, "i": np.int64, "u": np.int64}.get(array.dtype.kind, real))
 
 
 def _scaled(path: Path, opened: Opened) -> tuple[Tensor, Tensor]:
@@ -86,14 +95,15 @@ def load_channels(
     """Channels of a file, each user at unit mean power, with labels and grid.
 
     Formats: compact HDF5 (`channels.write_channels`), MATLAB v5/v7 and v7.3 `.mat` with complex
-    [user, antenna, subcarrier] or [user, rx, tx, subcarrier], as QuaDRiGa's `fr` gives them.
+    [user, antenna, subcarrier] or [user, rx, tx, subcarrier]. QuaDRiGa's `fr` gives [rx, tx,
+    carrier, snapshot]: permute before saving, or name the order in `axes`.
 
     Args:
         path: File; its content decides, not its extension.
         variable: Array to read. Default: `h` (compact); `H`, or the only array of 3 or 4 axes
             (.mat).
-        axes: Axis names of that array in the file's order, for example "rx,tx,sub,user"
-            (MATLAB order for .mat). Compact HDF5 has fixed axes and takes none.
+        axes: Axis names of that array in the file's order (MATLAB's for .mat): "rx,tx,sub,user"
+            for QuaDRiGa's `fr` as it is. Compact HDF5 has fixed axes and takes none.
         n_sub: Subcarriers you expect; files of sampled channels must hold just as many.
         bandwidth_hz: Bandwidth [Hz], in place of the file's own or of a missing one. It scales the
             delay axis; no channel changes.

@@ -21,6 +21,8 @@ from channels.support import CsiAuditError
 
 __all__ = ["open_hdf5"]
 
+MOST_VALUES = 1024  # numbers a user that a label may always hold
+
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
@@ -93,7 +95,10 @@ def _open_compact(
     variable: str | None,
     axes: str | Sequence[str] | None,
 ) -> Opened:
-    """Compact HDF5: h real [N, 2 n_rx, n_tx, n_sub], labels beside it, facts as attributes."""
+    """Compact HDF5: h real [N, 2 n_rx, n_tx, n_sub], labels beside it, facts as attributes.
+
+    A label is any other numeric dataset of N rows.
+    """
     if axes is not None:
         raise CsiAuditError(
             f"axes must be left out for {path}: compact HDF5 is always [user, re/im, tx, sub]."
@@ -109,23 +114,49 @@ def _open_compact(
             "Transform with channels.to_spatial_frequency before writing."
         )
     n, pairs, n_tx, n_sub = dataset.shape
-    labels = {
-        ours: datasets[theirs][()]
-        for ours, names in LABELS.items()
-        for theirs in names
-        if theirs in datasets
-    }
+    most = n * max(MOST_VALUES, pairs * n_tx * n_sub)
+    power_db = datasets.get("power_db")
+    sources = _label_sources(datasets, {name, "h", "power_db"}, n)
     return Opened(
         shape=(n, pairs // 2, n_tx, n_sub),
         blocks=_compact_blocks(path, name),
-        power_db=datasets["power_db"][()] if "power_db" in datasets else None,
-        labels=labels,
+        power_db=None if power_db is None else _bounded(path, "power_db", power_db, most),
+        labels={ours: _bounded(path, ours, column, most) for ours, column in sources.items()},
         carrier_hz=as_number(file.attrs.get("carrier_hz")),
         bandwidth_hz=as_number(file.attrs.get("bandwidth_hz")),
         array=_text(file.attrs.get("antenna")),
         scenario=_text(file.attrs.get("scenario")),
         format="compact HDF5",
     )
+
+
+def _label_sources(
+    datasets: dict[str, h5py.Dataset], taken: set[str], n: int
+) -> dict[str, h5py.Dataset]:
+    """The known labels, whatever their length, then every other numeric dataset of n rows."""
+    theirs = {
+        ours: next((name for name in names if name in datasets), None)
+        for ours, names in LABELS.items()
+    }
+    known = {ours: datasets[name] for ours, name in theirs.items() if name is not None}
+    others = {
+        name: item
+        for name, item in sorted(datasets.items())
+        if name not in taken | set(theirs.values())
+        and item.dtype.kind in "biuf"
+        and item.shape[:1] == (n,)
+    }
+    return known | others
+
+
+def _bounded(path: Path, name: str, dataset: h5py.Dataset, most: int) -> np.ndarray:
+    """Values of a column; a shape that was only declared must not fill the memory."""
+    if dataset.size > most:
+        raise CsiAuditError(
+            f"{path}: label {name} must hold at most {most:,} numbers, as many as the channels or "
+            f"{MOST_VALUES:,} a user; got {dataset.shape}. Take it out of the file."
+        )
+    return np.asarray(dataset[()])
 
 
 def _check_compact(path: Path, name: str, dataset: h5py.Dataset) -> None:

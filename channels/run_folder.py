@@ -5,7 +5,10 @@ Trainings and audits write their state here and find it again after an interrupt
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,12 @@ import yaml
 from channels.support import CsiAuditError, write_text_atomic
 
 CONFIG_NAME = "config.yaml"
+STATE_NAME = "state"
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # what channels.support.atomic_write writes beside
+
+
+class AnotherConfigError(CsiAuditError):
+    """The folder was begun with another configuration."""
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -23,6 +32,8 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 def claim_folder(folder: str | Path, config: Mapping[str, Any]) -> Path:
     """Make `folder` with `config.yaml` in it, or find it there from the same configuration.
+
+    Half-written files that a killed process left in it or in its `state/` are removed.
 
     Args:
         folder: Created with its parents if missing.
@@ -53,7 +64,33 @@ def claim_folder(folder: str | Path, config: Mapping[str, Any]) -> Path:
         )
     else:
         write_text_atomic(path, yaml.safe_dump(dict(config), sort_keys=False))
+    for leftover in [*leftovers(folder), *leftovers(folder / STATE_NAME)]:
+        with suppress(OSError):  # another process was faster, or it is a folder
+            leftover.unlink()
     return folder
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Temporaries `.name.<pid>.tmp` in `folder` of processes that this machine no longer runs."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:  # no such folder
+        return []
+    found = [(name, _TEMPORARY.fullmatch(name)) for name in names]
+    return [folder / name for name, match in found if match and not _may_live(int(match[1]))]
+
+
+def _may_live(pid: int) -> bool:
+    """False only if this machine certainly runs no process of that number."""
+    if os.name != "posix":  # elsewhere, signal 0 would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's process; no process number at all
+        return True
+    return True
 
 
 def _refuse_other(path: Path, config: Mapping[str, Any]) -> None:
@@ -67,7 +104,7 @@ def _refuse_other(path: Path, config: Mapping[str, Any]) -> None:
         return
     keys = sorted(k for k in {*old, *config} if old.get(k) != config.get(k))
     key = keys[0] if keys else "?"
-    raise CsiAuditError(
+    raise AnotherConfigError(
         f"{path.parent} was begun with another configuration ({', '.join(keys)} differ; "
         f"{key}: {old.get(key)!r} there, {config.get(key)!r} now). "
         "Choose a new folder, or repeat the old configuration to resume it."

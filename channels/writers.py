@@ -11,9 +11,11 @@ from collections.abc import Mapping
 
 import h5py
 import numpy as np
+from torch import Tensor
 
 from channels.channel_set import ChannelSet
 from channels.domains import stack_real
+from channels.opened import LABELS
 from channels.support import CsiAuditError, atomic_write
 
 __all__ = ["write_channels"]
@@ -60,6 +62,20 @@ def _write_h(file: h5py.File, channels: ChannelSet, level: int) -> None:
         dataset[part] = stack_real(channels.h[part].cpu()).numpy().astype(np.float16)
 
 
+def _check_labels(labels: Mapping[str, Tensor]) -> None:
+    taken = sorted({"h", "power_db"} & labels.keys())
+    if taken:
+        raise CsiAuditError(f"labels must not be named {taken}: the layout uses them.")
+    for name, label in labels.items():
+        if "/" in name or name in ("", "."):
+            raise CsiAuditError(f"label names must be one level of a path, no '/'; got {name!r}.")
+        if label.is_complex():
+            raise CsiAuditError(
+                f"label {name!r} must hold real numbers; got {label.dtype}. Store its real and "
+                "imaginary part as two labels."
+            )
+
+
 def write_channels(
     path: str | os.PathLike[str],
     channels: ChannelSet,
@@ -69,8 +85,8 @@ def write_channels(
 ) -> None:
     """Write channels as compact HDF5, whole or not at all; equal channels give equal bytes.
 
-    `h` float16 [N, 2 n_rx (re rx0, im rx0, ...), n_tx, n_sub], `power_db` float32 [N], labels
-    beside them, carrier, bandwidth, array and scenario as attributes.
+    `h` float16 [N, 2 n_rx (re rx0, im rx0, ...), n_tx, n_sub], `power_db` float32 [N], all labels
+    beside them (`is_los` as 0 and 1), carrier, bandwidth, array and scenario as attributes.
 
     Args:
         path: Target; its folder must exist.
@@ -78,19 +94,20 @@ def write_channels(
         attributes: Further text attributes of the file (generator, licence).
         gzip_level: 0..9.
     Raises:
-        CsiAuditError: bad level, a label named like a dataset of the layout, or no room to write.
+        CsiAuditError: bad level, a label that cannot be read back (its name, complex numbers), or
+            no room to write.
     """
     if not 0 <= gzip_level <= 9:
         raise CsiAuditError(f"gzip_level must lie in 0..9; got {gzip_level}.")
-    taken = {"h", "power_db"} & channels.labels.keys()
-    if taken:
-        raise CsiAuditError(f"labels must not be named {sorted(taken)}: the layout uses them.")
+    _check_labels(channels.labels)
     with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
         for name, value in sorted(_attributes(channels, attributes or {}).items()):
             file.attrs[name] = value
         _write_h(file, channels, gzip_level)
-        columns = {"power_db": channels.power_db, **channels.labels}
+        order = [name for name in LABELS if name in channels.labels]
+        order += sorted(channels.labels.keys() - LABELS.keys())
+        columns = {"power_db": channels.power_db, **{n: channels.labels[n] for n in order}}
         for name, column in columns.items():
             array = column.cpu().numpy()
-            array = array.astype(np.uint8) if array.dtype == np.bool_ else array
+            array = array.astype(np.uint8) if name == "is_los" else array
             file.create_dataset(name, data=array, track_times=False)

@@ -40,6 +40,11 @@ class AuditedCompressor:
         y_hat = self.compressor.decode(self.compressor.encode(y))
         return self.compressor.convention.from_own(y_hat, side)
 
+    def codeword(self, x: Tensor) -> Tensor:
+        """Codewords of audit-space channels, (N, ...)."""
+        y, _ = self.compressor.convention.to_own(x)
+        return self.compressor.encode(y)
+
     def own_mse(self, x: Tensor) -> Tensor:
         """Mean squared error a number in the compressor's own scale, (N,)."""
         y, _ = self.compressor.convention.to_own(x)

@@ -3,7 +3,7 @@
 The loop, its checkpoints and its exact resume are compressors.harness_training's.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from channels.symmetry import random_symmetry
 from compressors.audit_space import in_audit_space
 from compressors.crnet import CRNet
 from compressors.csinet import CsiNet
-from compressors.harness_training import Plan, TrainedModule, Training, train
+from compressors.harness_training import TrainedModule, Training, train
 from compressors.klt import Klt
 from compressors.linear_start import LinearStart
 from compressors.metrics import nmse, nmse_db
 from compressors.neural import CompressorNetwork
+from compressors.plans import COMPRESSOR_PLAN, Plan
 from compressors.zoo import CompressorSpec, save_compressor
 
 
@@ -37,15 +38,7 @@ class CompressorRecipe:
 
     arch: str
     ratio: int = 16
-    plan: Plan = field(
-        default_factory=lambda: Plan(
-            steps=4_000,
-            block_steps=80,
-            batch_size=200,
-            learning_rate=1e-3,
-            ema_decay=0.995,
-        )
-    )
+    plan: Plan = COMPRESSOR_PLAN
     augment: bool = True
 
 

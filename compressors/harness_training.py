@@ -6,7 +6,6 @@ named (seed, s), so a resumed training needs no loader state and ends byte-equal
 never interrupted. What is trained, its loss and its data come from the caller.
 """
 
-import json
 import logging
 import math
 import warnings
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 import lightning
 import torch
@@ -28,48 +27,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from channels.randomness import seeded_generator
 from channels.run_folder import claim_folder
 from channels.support import CsiAuditError, atomic_write
+from compressors.plans import Plan
 
 CHECKPOINT_NAME = "last.ckpt"
 BEST_NAME = "best.safetensors"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How long and how fast to train.
-
-    Attributes:
-        steps: Optimizer steps; a multiple of block_steps.
-        block_steps: Steps between validations and checkpoints: what an interruption can cost.
-        batch_size: Samples a step and device.
-        learning_rate: Peak of a cosine schedule with linear warm-up.
-        warmup_steps: Steps of the warm-up.
-        ema_decay: Decay a step of the exponential moving average of the weights.
-        gradient_clip: Largest gradient norm; None clips nothing.
-        seed: Fixes initial weights, batches, augmentation and noise.
-        precision: Lightning's name, for example "32-true" or "bf16-mixed".
-    """
-
-    steps: int
-    block_steps: int = 500
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    warmup_steps: int = 100
-    ema_decay: float = 0.999
-    gradient_clip: float | None = 1.0
-    seed: int = 0
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "block_steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise CsiAuditError(f"{name} must be at least 1; got {getattr(self, name)}.")
-        if self.steps % self.block_steps:
-            raise CsiAuditError(
-                f"steps must be a multiple of block_steps; got {self.steps} and "
-                f"{self.block_steps}. Round steps to {self.steps // self.block_steps + 1} blocks."
-            )
-        if not 0 < self.ema_decay < 1:
-            raise CsiAuditError(f"ema_decay must lie in (0, 1); got {self.ema_decay}.")
 
 
 class Batch(TypedDict):
@@ -216,6 +177,11 @@ class _BlockEnd(Checkpoint):
         if self.curve and self.curve[-1]["step"] == trainer.global_step:
             return
         figures = {k: float(v) for k, v in trainer.callback_metrics.items() if "val_" in k}
+        if not all(math.isfinite(value) for value in figures.values()):
+            raise CsiAuditError(
+                f"the training diverged: {figures} at step {trainer.global_step}. "
+                "Start in a new folder with a lower learning rate."
+            )
         self.curve.append({"step": float(trainer.global_step), **figures})
         if min(self.curve, key=lambda row: row["val_loss"]) is self.curve[-1]:
             self._save_best(trainer)
@@ -350,12 +316,3 @@ def _trainer(
         callbacks=[*callbacks, *bar],
         plugins=[_AtomicCheckpointIO()],
     )
-
-
-def read_curve(folder: str | Path) -> list[dict[str, float]]:
-    """The validation curve in a training folder's last checkpoint, for progress and cards."""
-    state = torch.load(Path(folder) / CHECKPOINT_NAME, weights_only=True, map_location="cpu")
-    for name, value in state["callbacks"].items():
-        if "_BlockEnd" in name:
-            return list(json.loads(json.dumps(value["curve"])))
-    return []

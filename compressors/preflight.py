@@ -19,12 +19,14 @@ def check_compressor(compressor: Compressor, x: Tensor, *, name: str) -> None:
         x: A few audit-space channels (N, 2 n_rx, n_tx, n_delay), N >= 2.
         name: For the messages.
     Raises:
-        CsiAuditError: it fails on these channels, returns another shape, NaN or infinity, differs
+        CsiAuditError: it fails on these channels, has codewords of another length than it says,
+            returns another shape, NaN or infinity, differs
             between two calls (dropout left on?), lets a sample depend on its neighbours, or loses
             nothing at all.
     """
     audited = in_audit_space(compressor)
     x_hat = _reconstruct(audited, x, name)
+    _check_code(audited, x, name)
     if x_hat.shape != x.shape:
         raise CsiAuditError(
             f"compressor {name} returns {tuple(x_hat.shape)} for channels {tuple(x.shape)}. "
@@ -47,6 +49,39 @@ def check_compressor(compressor: Compressor, x: Tensor, *, name: str) -> None:
         raise CsiAuditError(
             f"compressor {name} returns every channel without error: there is nothing to audit. "
             "Does decode see the channel itself?"
+        )
+
+
+def _check_code(audited: AuditedCompressor, x: Tensor, name: str) -> None:
+    """The codeword must have the length that every comparison at equal length relies on."""
+    z = audited.codeword(x)
+    numbers = z[0].numel() * (2 if z.is_complex() else 1)
+    if len(z) != len(x) or numbers != audited.n_code:
+        raise CsiAuditError(
+            f"compressor {name} says n_code = {audited.n_code}, but encode returns "
+            f"{tuple(z.shape)} for {len(x)} channels: {numbers} real numbers each. "
+            "Set n_code to what is fed back."
+        )
+
+
+def check_gradient(compressor: Compressor, x: Tensor, *, name: str) -> None:
+    """Refuse a compressor whose output does not depend on its input as far as autograd can see.
+
+    Raises:
+        CsiAuditError: no gradient, or one that is zero or not finite.
+    """
+    leaf = x.detach().clone().requires_grad_(True)
+    with torch.enable_grad():
+        x_hat = in_audit_space(compressor)(leaf)
+        (slope,) = (
+            torch.autograd.grad(x_hat.square().sum(), leaf, allow_unused=True)
+            if x_hat.requires_grad
+            else (None,)
+        )
+    if slope is None or not bool(torch.isfinite(slope).all()) or not bool(slope.any()):
+        raise CsiAuditError(
+            f"compressor {name} has no usable gradient, which guided sampling (issgm) follows. "
+            "Does it round, detach or use numpy? Audit it without issgm."
         )
 
 

@@ -5,6 +5,8 @@ everything to csi_audit.summary and reports. Each block of samples is saved as i
 killed at any moment goes on where it was.
 """
 
+import hashlib
+import inspect
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from platform import processor, python_version
+from platform import machine, processor, python_version
 from typing import Any
 
 import numpy as np
@@ -23,9 +25,9 @@ from channels.channel_domain import ChannelDomain
 from channels.channel_set import ChannelSet, audit_space
 from channels.readers import load_channels
 from channels.run_folder import claim_folder
-from channels.support import CsiAuditError, file_sha256
+from channels.support import CsiAuditError
 from compressors.audit_space import in_audit_space
-from compressors.preflight import check_compressor
+from compressors.preflight import check_compressor, check_gradient
 from compressors.zoo import NamedCompressor, load_compressor
 from csi_audit import __version__, summary
 from csi_audit.base import Base, load_base
@@ -72,7 +74,7 @@ def audit(config: RunConfig, *, progress: Progress | None = None) -> Result:
     base = load_base(config.base)
     x_real = audit_space(channels)
     base.require(tuple(x_real.shape[1:]), name=config.data)
-    compressors = _load_all(config.compressor, x_real[:4])
+    compressors = _load_all(config.compressor, x_real[:4], config.issgm)
     folder = claim_folder(run_directory(config), _fixing(config, channels, base, compressors))
     store = BlockStore(folder)
     if (folder / "report.html").is_file():
@@ -109,8 +111,8 @@ def run_directory(config: RunConfig) -> Path:
     return Path("runs") / f"{stamp}-{Path(config.data).stem}"
 
 
-def _load_all(specs: Sequence[str], x: Tensor) -> list[NamedCompressor]:
-    """Load, name apart and check every compressor."""
+def _load_all(specs: Sequence[str], x: Tensor, guided: str | None) -> list[NamedCompressor]:
+    """Load, name apart and check every compressor; the guided one needs a gradient too."""
     found: list[NamedCompressor] = []
     for spec in specs:
         named = load_compressor(spec)
@@ -118,6 +120,8 @@ def _load_all(specs: Sequence[str], x: Tensor) -> list[NamedCompressor]:
         if named.name in taken:
             named = replace(named, name=f"{named.name} ({spec})")
         check_compressor(named.compressor, x, name=named.name)
+        if spec == guided:
+            check_gradient(named.compressor, x, name=named.name)
         found.append(named)
     return found
 
@@ -131,14 +135,21 @@ def _fixing(
         "version": __version__,
         "data_sha256": channels.source.sha256,
         "base_sha256": base.sha256,
-        "compressor_sha256": [named.sha256 or _code_sha256(named.spec) for named in compressors],
+        "compressor_sha256": [named.sha256 or _code_sha256(named) for named in compressors],
     }
 
 
-def _code_sha256(spec: str) -> str | None:
-    """Hash of the file behind file.py:attr; None for a module, whose file is Python's to find."""
-    path = Path(spec.rpartition(":")[0])
-    return file_sha256(path) if path.is_file() else None
+def _code_sha256(named: NamedCompressor) -> str:
+    """Hash of a user's compressor: the file its class stands in, and its weights if it has any."""
+    digest = hashlib.sha256()
+    source = inspect.getsourcefile(type(named.compressor))
+    if source is not None:
+        digest.update(Path(source).read_bytes())
+    if isinstance(named.compressor, torch.nn.Module):
+        for name, value in named.compressor.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def torch_device(name: str) -> torch.device:
@@ -163,6 +174,7 @@ def _gather(
     progress: Progress | None,
 ) -> summary.Evidence:
     domain = ChannelDomain.of(channels)
+    real = measure(x_real, compressors, domain)  # first: a compressor may fail on some channel
     device = torch_device(config.device)
     tally = _tally(progress, "base samples", config.n_base * config.steps)
     sampler = BaseSampler(
@@ -181,7 +193,7 @@ def _gather(
     return summary.Evidence(
         base_samples=samples,
         base=measure(samples.x, compressors, domain),
-        real=measure(x_real, compressors, domain),
+        real=real,
         channels=channels,
         compressors=compressors,
         issgm=_issgm(config, base, compressors, domain, store, progress),
@@ -310,7 +322,7 @@ def _machine(device: str) -> str:
     where = torch_device(device)
     if where.type == "cuda":
         return str(torch.cuda.get_device_name(where))
-    return f"CPU ({processor() or 'unknown'}), {torch.get_num_threads()} threads"
+    return f"CPU ({processor() or machine()}), {torch.get_num_threads()} threads"
 
 
 def _issgm_entry(
@@ -334,12 +346,16 @@ def full_issgm_figures(
     path = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "issgm.json"
     if not path.is_file():
         return None, "The full run (python -m benchmarks.issgm) is not in this installation."
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    mine = [r for r in rows if r["compressor"] == named.name and r["method"] == "issgm"]
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        mine = [r for r in rows if r["compressor"] == named.name and r["method"] == "issgm"]
+        made_of = [(row["base_sha256"], row["compressor_sha256"]) for row in mine]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return None, f"{path} cannot be read ({type(error).__name__}): repeat the benchmark."
     if not mine:
         return None, f"benchmarks/results/issgm.json holds no run for {named.name}."
     row = mine[0]
-    if (row["base_sha256"], row["compressor_sha256"]) != (base_sha256, named.sha256):
+    if made_of[0] != (base_sha256, named.sha256):
         return None, (
             "The full run in benchmarks/results/issgm.json belongs to another base model or other "
             "weights and is not shown: repeat python -m benchmarks.issgm."

@@ -14,8 +14,10 @@ from torch import Tensor
 from channels.channel_set import ChannelSet, audit_space
 from channels.support import CsiAuditError
 from channels.symmetry import flip_array, random_symmetry
-from compressors.harness_training import Plan, TrainedModule, Training, train
+from compressors.harness_training import TrainedModule, Training, train
+from compressors.plans import Plan
 from csi_audit.base import Base, build_denoiser, load_base, save_base, ten_top_deviations
+from csi_audit.configs import BASE_PLAN
 from csi_audit.diffusion import PreconditionedDenoiser
 from csi_audit.networks import NetworkSpec
 
@@ -96,11 +98,7 @@ class BaseRecipe:
 
     network: NetworkSpec = field(default_factory=NetworkSpec)
     noise: NoiseRange = field(default_factory=NoiseRange)
-    plan: Plan = field(
-        default_factory=lambda: Plan(
-            steps=16_000, learning_rate=4e-3, ema_decay=0.999, precision="bf16-mixed"
-        )
-    )
+    plan: Plan = BASE_PLAN
 
 
 def fit_base(

@@ -6,22 +6,28 @@ Heavy modules are imported inside the commands that need them.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from channels.channel_set import ChannelSet
 from channels.physical_features import FEATURES, features
 from channels.randomness import seeded_generator
 from channels.readers import load_channels
+from channels.run_folder import AnotherConfigError
 from channels.sample import sample_path
 from channels.support import CsiAuditError
+from compressors.plans import COMPRESSOR_PLAN, Plan
 from compressors.zoo import bundled_compressors
 from csi_audit.auditing import audit, run_directory, torch_device, write_report_again
 from csi_audit.configs import (
+    BASE_PLAN,
     DemoConfig,
     FitBaseConfig,
     FitCompressorConfig,
@@ -47,7 +53,18 @@ def demo(settings: DemoConfig) -> None:
         device=settings.device,
         threads=settings.threads,
     )
-    run(config)
+    try:
+        run(config)
+    except AnotherConfigError:
+        aside = _set_aside(Path(settings.out))
+        print(f"{settings.out} is of another version or seed: moved to {aside}.")
+        run(config)
+
+
+def _set_aside(folder: Path) -> Path:
+    """Rename a run directory by the time of its last change, so that nothing in it is lost."""
+    stamp = datetime.fromtimestamp(folder.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%SZ")
+    return folder.rename(folder.with_name(f"{folder.name}-{stamp}"))
 
 
 def run(settings: RunConfig) -> None:
@@ -58,7 +75,7 @@ def run(settings: RunConfig) -> None:
     finished = (folder / "report.html").is_file()
     began = time.monotonic()
     if not finished:
-        console.print(f"Run directory {folder}; if interrupted, go on with --out {folder}")
+        _say(console, f"Run directory {folder}; if interrupted, go on with --out {folder}")
     with _progress(console) as bar:
         tasks: dict[str, TaskID] = {}
 
@@ -71,24 +88,27 @@ def run(settings: RunConfig) -> None:
     _show(console, result)
     seconds = time.monotonic() - began
     if finished:
-        console.print(f"This audit was finished before; remove {folder} to make it again.")
+        _say(console, f"This audit was finished before; remove {folder} to make it again.")
     else:
-        console.print(
-            f"{result.cost.denoiser_evaluations:,} denoiser evaluations; {seconds:.0f} s."
+        _say(
+            console, f"{result.cost.denoiser_evaluations:,} denoiser evaluations; {seconds:.0f} s."
         )
-    console.print(f"Report: {(folder / 'report.html').resolve()}", soft_wrap=True)
+    _say(console, f"Report: {(folder / 'report.html').resolve()}")
+
+
+def _say(console: Console, line: str) -> None:
+    """A line as it stands: names and paths are no markup, and are not folded."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _at(settings: RunConfig, folder: Path) -> RunConfig:
     """The settings with their run directory fixed: a default one is named by the time."""
-    from dataclasses import replace
-
     return replace(settings, out=str(folder))
 
 
 def _show(console: Console, result: Result) -> None:
     for sentence in answer(result):
-        console.print(sentence)
+        console.print(sentence, markup=False, highlight=False)
     # A table wider than the terminal would be folded to shreds in a log file.
     wide = console if console.is_terminal else Console(width=max(console.width, 160))
     wide.print(summary_table(result))
@@ -97,7 +117,7 @@ def _show(console: Console, result: Result) -> None:
 @contextmanager
 def _progress(console: Console) -> Iterator[Progress]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed:,.0f}/{task.total:,.0f} denoiser evaluations"),
         TimeRemainingColumn(),
@@ -115,9 +135,10 @@ def inspect(settings: InspectConfig) -> None:
         bandwidth_hz=settings.bandwidth_hz,
     )
     console = Console()
-    table = Table(title=str(channels.source.path), show_header=False, title_justify="left")
+    title = Text(str(channels.source.path))
+    table = Table(title=title, show_header=False, title_justify="left")
     for name, value in _facts(channels):
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     console.print(table)
     shown = Table("feature", "unit", "1 %", "50 %", "99 %")
     for name, values in features(channels).items():
@@ -158,21 +179,13 @@ def _in(value: float | None, unit: float, name: str) -> str:
 
 def fit_base_model(settings: FitBaseConfig) -> None:
     """Train a base model; goes on where an interrupted training was."""
-    from compressors.harness_training import Plan
     from csi_audit.base_training import BaseRecipe, fit_base
     from csi_audit.networks import NetworkSpec
 
     _set_threads(settings.threads)
     torch_device(settings.device)  # refuses a device that is not here
     channels, validation = _split(settings.data, settings.validation, settings.seed)
-    plan = Plan(
-        steps=settings.steps,
-        block_steps=settings.block_steps,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        precision=settings.precision,
-        seed=settings.seed,
-    )
+    plan = replace(_plan(BASE_PLAN, settings), precision=settings.precision)
     base = fit_base(
         channels,
         validation,
@@ -188,20 +201,12 @@ def fit_base_model(settings: FitBaseConfig) -> None:
 def fit_neural_compressor(settings: FitCompressorConfig) -> None:
     """Train a compressor; goes on where an interrupted training was."""
     from compressors.compressor_training import CompressorRecipe, fit_compressor
-    from compressors.harness_training import Plan
     from compressors.zoo import load_compressor
 
     _set_threads(settings.threads)
     torch_device(settings.device)
     channels, validation = _split(settings.data, settings.validation, settings.seed)
-    plan = Plan(
-        steps=settings.steps,
-        block_steps=settings.block_steps,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        ema_decay=0.995,
-        seed=settings.seed,
-    )
+    plan = _plan(COMPRESSOR_PLAN, settings)
     out = settings.out or f"runs/{settings.arch}-{settings.ratio}"
     recipe = CompressorRecipe(arch=settings.arch, ratio=settings.ratio, plan=plan)
     path = fit_compressor(channels, validation, folder=out, recipe=recipe, device=settings.device)
@@ -211,6 +216,18 @@ def fit_neural_compressor(settings: FitCompressorConfig) -> None:
         f"{card['klt_same_code_length_nmse_db']:.2f} dB."
     )
     print(f"Compressor: {path.resolve()}")
+
+
+def _plan(default: Plan, settings: FitBaseConfig | FitCompressorConfig) -> Plan:
+    """The default plan with the command's settings."""
+    return replace(
+        default,
+        steps=settings.steps,
+        block_steps=settings.block_steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        seed=settings.seed,
+    )
 
 
 def _split(data: str, validation: str | None, seed: int) -> tuple[ChannelSet, ChannelSet]:

@@ -4,6 +4,17 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from channels.support import CsiAuditError
+from compressors.plans import COMPRESSOR_PLAN, Plan
+
+BASE_PLAN = Plan(
+    steps=16_000,
+    block_steps=500,
+    batch_size=128,
+    learning_rate=4e-3,
+    ema_decay=0.999,
+    precision="bf16-mixed",
+)
+"""How the bundled base model was trained."""
 
 Device = Literal["auto", "cpu", "cuda"]
 _MAX_DB = 200
@@ -34,8 +45,8 @@ class RunConfig:
         batch_size: Samples a denoiser call; changes nothing but rounding.
         threads: CPU threads of the command; None leaves torch's default. From Python, set torch's.
         variable: Name of the channel matrix in the file, if several fit.
-        n_sub: Number of subcarriers where the file does not say.
-        bandwidth_hz: Bandwidth [Hz] where the file does not say.
+        n_sub: Number of subcarriers that the file must have; a check.
+        bandwidth_hz: Bandwidth [Hz], instead of what the file says.
     """
 
     data: str
@@ -114,11 +125,11 @@ class FitBaseConfig:
     validation: str | None = None
     out: str = "runs/base"
     network: str = "axial_mixer"
-    steps: int = 16_000
-    block_steps: int = 500
-    batch_size: int = 128
-    learning_rate: float = 4e-3
-    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
+    steps: int = BASE_PLAN.steps
+    block_steps: int = BASE_PLAN.block_steps
+    batch_size: int = BASE_PLAN.batch_size
+    learning_rate: float = BASE_PLAN.learning_rate
+    precision: Literal["bf16-mixed", "32-true"] = BASE_PLAN.precision
     seed: int = 0
     device: Device = "auto"
     devices: int = 1
@@ -154,10 +165,10 @@ class FitCompressorConfig:
     arch: str = "crnet"
     ratio: int = 16
     out: str | None = None
-    steps: int = 3_200
-    block_steps: int = 80
-    batch_size: int = 200
-    learning_rate: float = 2e-3
+    steps: int = COMPRESSOR_PLAN.steps
+    block_steps: int = COMPRESSOR_PLAN.block_steps
+    batch_size: int = COMPRESSOR_PLAN.batch_size
+    learning_rate: float = COMPRESSOR_PLAN.learning_rate
     seed: int = 0
     device: Device = "auto"
     threads: int | None = None
@@ -190,8 +201,8 @@ class InspectConfig:
     Attributes:
         data: Channel file.
         variable: Name of the channel matrix in the file, if several fit.
-        n_sub: Number of subcarriers where the file does not say.
-        bandwidth_hz: Bandwidth [Hz] where the file does not say.
+        n_sub: Number of subcarriers that the file must have; a check.
+        bandwidth_hz: Bandwidth [Hz], instead of what the file says.
     """
 
     data: str

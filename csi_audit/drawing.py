@@ -66,10 +66,13 @@ def draw_in_blocks(
         if tally is not None and tally.made == before:
             tally(int(part["n_evaluations"]))
         parts.append(part)
+    law = str(parts[0]["law"])
+    if law not in ("base", "target"):
+        raise ValueError(f"blocks must be of the base or the target law; got {law!r}.")
     return WeightedSamples(
         x=torch.from_numpy(np.concatenate([part["x"] for part in parts])),
         log_w=torch.from_numpy(np.concatenate([part["log_w"] for part in parts])),
-        law="base" if str(parts[0]["law"]) == "base" else "target",
+        law="base" if law == "base" else "target",
         chain=str(parts[0]["chain"]),
         n_evaluations=sum(int(part["n_evaluations"]) for part in parts),
     )
@@ -77,6 +80,11 @@ def draw_in_blocks(
 
 def _drawn(sampler: Sampler, n: int, stream: tuple[int, str, int]) -> dict[str, npt.NDArray[Any]]:
     drawn = sampler(n, generator=seeded_generator(*stream))
+    if drawn.log_z is not None:
+        raise ValueError(
+            "blocks with a normalising constant each cannot be joined: their weights are relative "
+            "to their own. Draw such samples in one block."
+        )
     return {
         "x": drawn.x.numpy(),
         "log_w": drawn.log_w.numpy(),

@@ -7,7 +7,6 @@ at its linear part. Preconditioning itself lives in csi_audit.diffusion.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -231,7 +230,6 @@ def _zero(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
     return layer
 
 
-NetworkName = Literal["axial_mixer", "tap_transformer", "unet"]
 _NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "axial_mixer": AxialMixer,
     "tap_transformer": TapTransformer,

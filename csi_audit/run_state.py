@@ -83,8 +83,11 @@ def read_arrays(path: Path, *, group: str = "") -> dict[str, Array]:
 
     try:
         with h5py.File(path, "r") as file:
-            (file[group] if group else file).visititems(visit)
-    except (OSError, KeyError) as error:
+            top = file[group] if group else file
+            if not isinstance(top, h5py.Group):
+                raise KeyError(f"{group} is no group")
+            top.visititems(visit)
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise CsiAuditError(
             f"{path} cannot be read ({error}). Did the run finish? Name a finished run directory."
         ) from error

@@ -152,7 +152,6 @@ def euler_maruyama(
         generator: Source of eps.
     """
     schedule = times.schedule
-    sigma = times.sigma_max
     for t, t_next in times.pairs():
         alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
         rate = float(schedule.beta(t)) * float(t - t_next)

@@ -6,6 +6,7 @@ together here; their arithmetic is reports'.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,6 @@ from reports.stratify import worst_features
 from reports.words import decibel
 
 WORST_SHARE = 0.01
-_UNITS = {"nmse": ("1", "high"), "own_mse": ("own scale squared", "high"), "sgcs": ("1", "low")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +130,9 @@ def _tail(threshold: Threshold, level: float, evidence: Evidence, name: str) -> 
 
 
 def _loss(name: str, evidence: Evidence, compressor: str) -> LossSummary:
-    unit, worse = _UNITS[name]
     return LossSummary(
-        unit=unit,
-        worse="high" if worse == "high" else "low",
+        unit=LOSSES[name].unit,
+        worse=LOSSES[name].worse,
         base=expectation(evidence.base_samples, evidence.base.losses[compressor][name]),
         real=mean_estimate(evidence.real.losses[compressor][name], method="real channels"),
     )
@@ -142,18 +141,30 @@ def _loss(name: str, evidence: Evidence, compressor: str) -> LossSummary:
 def against_klt(named: NamedCompressor, real: Measured) -> tuple[float | None, str]:
     """NMSE of the bundled KLT of equal code length minus this one's [dB], on the real channels.
 
-    None where no bundled KLT has that code length or shape; the sentence is "" unless this is it.
+    None where no bundled KLT has that code length or shape. The sentence is "" where the report's
+    own says it all.
     """
     if isinstance(named.compressor, Klt):
-        return None, "This is the KLT itself, the best linear code of its length."
-    for spec in bundled_compressors():
-        klt = load_compressor(spec).compressor
-        fits = isinstance(klt, Klt) and klt.n_code == int(named.compressor.n_code)
+        return (
+            None,
+            f"{named.name} is a KLT itself, the best linear code of the data it fits.",
+        )
+    for klt in _bundled_klts():
+        fits = klt.n_code == int(named.compressor.n_code)
         if fits and klt.convention.event_shape == tuple(real.x.shape[1:]):
             linear = in_blocks(NmseLoss(in_audit_space(klt)), real.x).mean()
             own = torch.tensor(real.nmse(named.name).mean())
             return float(nmse_db(linear) - nmse_db(own)), ""
-    return None, ""
+    return None, (
+        f"{named.name}: no KLT of {int(named.compressor.n_code)} real numbers is bundled. "
+        "Fit one to your channels (csi-audit fit-compressor --arch klt) and audit it beside."
+    )
+
+
+@cache
+def _bundled_klts() -> tuple[Klt, ...]:
+    found = (load_compressor(name).compressor for name in bundled_compressors() if "klt" in name)
+    return tuple(klt for klt in found if isinstance(klt, Klt))
 
 
 def realism(evidence: Evidence) -> tuple[RealismItem, ...]:

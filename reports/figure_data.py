@@ -13,9 +13,17 @@ import numpy.typing as npt
 import torch
 
 from channels.domains import to_spatial_frequency
+from channels.support import CsiAuditError
 from reports.reweighting import normalised_weights
 
 Array = npt.NDArray[Any]
+
+_AXES = ("delay_s", "sin_azimuth", "frequency_hz")
+_MAPPINGS = {  # axes of each value
+    **dict.fromkeys(("nmse_base", "nmse_real", "log_l", "nmse_issgm"), 1),
+    **dict.fromkeys(("worst_base", "worst_real"), 2),
+    **dict.fromkeys(("features_base", "features_real"), 1),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,22 +125,53 @@ class ReportArrays:
         """Inverse of `to_flat`; values may be h5py datasets.
 
         Raises:
-            ValueError: an axis is missing or shapes do not fit.
+            CsiAuditError: the arrays are not what `to_flat` gives: an axis or an entry is missing,
+                something is no number or not finite, or shapes do not fit.
         """
-        data = {key: np.asarray(value) for key, value in flat.items()}
-        found: dict[str, Any] = {}
-        for item in fields(cls):
-            if f"{item.name}/names" in data:
-                names = _untext(data[f"{item.name}/names"])
-                found[item.name] = {n: data[f"{item.name}/{i}"] for i, n in enumerate(names)}
-            elif item.name in data:
-                value = data[item.name]
-                found[item.name] = value.item() if value.ndim == 0 else value
-        found["exemplars"] = _read_exemplars(data)
-        missing = sorted({"delay_s", "sin_azimuth", "frequency_hz"} - set(found))
-        if missing:
-            raise ValueError(f"report arrays lack {', '.join(missing)}. Is the file complete?")
-        return cls(**found)
+        try:
+            data = {key: np.asarray(value) for key, value in flat.items()}
+            missing = [key for key in _AXES if key not in data]
+            if missing:
+                raise KeyError(", ".join(missing))
+            return cls(**_read_fields(data))
+        except (LookupError, TypeError, ValueError, OSError, RuntimeError) as error:
+            what = "lack" if isinstance(error, KeyError) else "are damaged or foreign:"
+            text = error.args[0] if isinstance(error, KeyError) else error  # else in quotes
+            reason = " ".join(str(text).split())[:160]
+            raise CsiAuditError(
+                f"report arrays {what} {reason.rstrip('.')}. Is the file complete, and of this "
+                "version? Run the audit again."
+            ) from error
+
+
+def _read_fields(data: Mapping[str, Array]) -> dict[str, Any]:
+    """Arguments of `ReportArrays` from its flat form; ValueError where figures would fail later."""
+    found: dict[str, Any] = {}
+    for key in (*_AXES, "power_base", "power_real"):
+        if key in data:
+            found[key] = _finite(key, data[key], ndim=1 if key in _AXES else 2)
+    for key in ("worst_share", "bandwidth_known"):
+        if key in data:
+            found[key] = _finite(key, data[key], ndim=0).item()
+    for key, ndim in _MAPPINGS.items():
+        if f"{key}/names" in data:
+            names = _untext(data[f"{key}/names"])
+            stored = {name: data[f"{key}/{i}"] for i, name in enumerate(names)}
+            found[key] = {name: _finite(key, value, ndim=ndim) for name, value in stored.items()}
+    for name, log_l in found.get("log_l", {}).items():
+        if log_l.shape != found["nmse_base"][name].shape:
+            raise ValueError(f"log_l of {name} does not fit its nmse_base")
+    found["exemplars"] = _read_exemplars(data)
+    return found
+
+
+def _finite(key: str, values: Array, *, ndim: int) -> Array:
+    """Numbers of `ndim` axes, none empty or NaN; a log weight may be -inf."""
+    if values.dtype.kind not in "biuf" or values.ndim != ndim or values.size == 0:
+        raise ValueError(f"{key} must hold numbers, {ndim} axes; got {values.dtype} {values.shape}")
+    if not (np.isfinite(values) | (key == "log_l") & np.isneginf(values)).all():
+        raise ValueError(f"{key} must be finite")
+    return values
 
 
 def mean_power(x: npt.ArrayLike, weight: npt.ArrayLike | None = None) -> Array:
@@ -224,6 +263,9 @@ def _read_exemplars(data: Mapping[str, Array]) -> tuple[Exemplar, ...]:
     if "exemplars/x" not in data:
         return ()
     words = {key: _untext(data[f"exemplars/{key}"]) for key in ("compressor", "source", "side")}
+    x, x_hat = (_finite(key, data[f"exemplars/{key}"], ndim=4) for key in ("x", "x_hat"))
+    if x.shape != x_hat.shape or x.shape[1] % 2:
+        raise ValueError(f"exemplars do not fit their reconstructions: {x.shape}, {x_hat.shape}")
     return tuple(
         Exemplar(
             compressor=words["compressor"][i],
@@ -231,8 +273,8 @@ def _read_exemplars(data: Mapping[str, Array]) -> tuple[Exemplar, ...]:
             side="high" if words["side"][i] == "high" else "low",
             index=int(data["exemplars/index"][i]),
             nmse=float(data["exemplars/nmse"][i]),
-            x=x,
-            x_hat=data["exemplars/x_hat"][i],
+            x=x[i],
+            x_hat=x_hat[i],
         )
-        for i, x in enumerate(data["exemplars/x"])
+        for i in range(len(x))
     )

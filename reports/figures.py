@@ -1,4 +1,4 @@
-"""The figures of a report. Each function takes a `ReportArrays` and returns a matplotlib Figure.
+"""The figures of a report. Each function takes what it draws and returns a matplotlib Figure.
 
 Figure objects only: no pyplot, no change of rcParams, no state. Maps arrive in FFT storage order
 and are shifted here and nowhere else. Every figure is narrow (4.8 in) so that it reads on a phone;

@@ -15,6 +15,7 @@ from typing import Any
 
 import jinja2
 
+from channels.run_folder import leftovers
 from channels.support import CsiAuditError, write_text_atomic
 from reports.estimates import Estimate, format_estimate, proportion
 from reports.figure_data import ReportArrays
@@ -72,7 +73,7 @@ def render_page(result: Result, pictures: Iterable[Picture] = ()) -> str:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"estimate": format_estimate, "decibel": decibel, "number": number}
+    environment.filters["number"] = number
     return environment.get_template("report.html.j2").render(
         result=result,
         answer=answer(result),
@@ -121,7 +122,7 @@ def _issgm_lines(name: str, entry: IssgmEntry, reweighted: Estimate | None) -> l
     lines = [
         f"{name}, {entry.label} ({entry.n:,} samples, {entry.steps:,} steps): "
         f"E_q[L] = {format_estimate(entry.e_q)}; reweighted base samples give "
-        f"{format_estimate(reweighted)}."
+        f"{format_estimate(reweighted)}. Chain of this run: {entry.e_q.method}."
     ]
     if entry.full is not None:
         lines.append(f"Full benchmark of the same base model: {_full_text(entry.full)}.")
@@ -150,6 +151,8 @@ def _remarks(row: CompressorRow) -> list[str]:
     for tail in row.estimates.tails:
         named += [(f"P(NMSE > {decibel(tail.nmse_db)}), base", tail.base)]
         named += [(f"P(NMSE > {decibel(tail.nmse_db)}), real", tail.real)]
+    if row.estimates.issgm is not None:
+        named.append(("E_q[L], issgm", row.estimates.issgm.e_q))
     for name, estimate in named:
         if estimate is not None and estimate.status != "ok":
             found[f"{name}: {estimate.status}."] = None
@@ -223,15 +226,25 @@ def _embedded(pictures: list[Picture]) -> list[dict[str, str]]:
 
 
 def _replace_figures(folder: Path, pictures: list[Picture]) -> None:
-    """Write all figures beside `folder`, then put them in its place."""
+    """Write all figures beside `folder`, then put them in its place.
+
+    The old ones are set aside until the new ones stand, and come back if those cannot.
+    """
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    aside = folder.with_name(f".{folder.name}.old.{os.getpid()}.tmp")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         fresh.mkdir()
         for picture in pictures:
             (fresh / f"{picture.name}.png").write_bytes(picture.png)
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(aside)
         fresh.rename(folder)
     finally:
+        if aside.exists() and not folder.exists():
+            aside.rename(folder)
+        shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(fresh, ignore_errors=True)
+    for leftover in leftovers(folder.parent):
+        if leftover.name.startswith(f".{folder.name}."):
+            shutil.rmtree(leftover, ignore_errors=True)

@@ -81,8 +81,8 @@ class LossSummary:
 class IssgmEntry:
     """The paper's guided sampler: the live run and the benchmark's full figures, if they apply.
 
-    `full` holds {"e_q": Estimate as a dict, "steps", "n", ...} from the benchmark file, or None
-    with the reason in `note`.
+    `e_q.method` names the chain with its finite-difference step. `full` holds {"e_q": Estimate as
+    a dict, "steps", "samples"} from the benchmark file, or None with the reason in `note`.
     """
 
     label: str

@@ -87,6 +87,14 @@ def repository_files(repository_root: Path) -> list[Path]:
     return sorted(file for file in files if (repository_root / file).is_file())
 
 
+@pytest.fixture(scope="session")
+def dead_process() -> int:
+    """Number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
 @pytest.fixture
 def seeded_torch() -> Iterator[None]:
     """Seed torch's global generator, from which stock layers draw, and restore it afterwards."""

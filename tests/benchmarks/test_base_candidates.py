@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import base_candidates
-from compressors.harness_training import Plan
+from compressors.plans import Plan
 from csi_audit.networks import NetworkSpec
 from reports.estimates import ks_floor
 

@@ -202,6 +202,41 @@ def test_compact_of_many_blocks_and_antennas(tmp_path: Path, make_channels: Any)
     assert torch.equal(again.power_db, channels.power_db)
 
 
+def test_compact_labels_are_numeric_columns_of_this_file(compact: Callable[..., Path]) -> None:
+    file = compact(
+        zone=np.arange(N, dtype=">i2"),
+        speed=np.arange(N, dtype=np.float16),
+        names=np.array([b"a"] * N),
+        phasor=np.ones(N, dtype=np.complex64),
+        tones=np.arange(N + 1),
+        scalar=np.float32(1),
+    )
+    with h5py.File(file, "a") as raw:
+        raw["linked"] = h5py.SoftLink("/zone")
+        raw["away"] = h5py.ExternalLink(str(file), "/zone")
+        raw["group/zone"] = np.arange(N)
+    channels = load_channels(file)
+    assert set(channels.labels) == {"speed", "zone"}
+    assert channels.label("zone").dtype == torch.int64
+    assert channels.label("zone").tolist() == list(range(N))
+    assert channels.label("speed").dtype == torch.float32
+
+
+def test_a_chosen_variable_leaves_h_no_label(compact: Callable[..., Path]) -> None:
+    other = np.ones((N, 2, N_TX, N_SUB))
+    assert load_channels(compact(g=other), variable="g").labels == {}
+
+
+@pytest.mark.parametrize("name", ["zone", "is_los", "power_db"])
+def test_absurd_labels_are_refused(compact: Callable[..., Path], name: str) -> None:
+    file = compact(power_db=None)
+    with h5py.File(file, "a") as raw:  # declared, never written: a few bytes on the disk
+        raw.create_dataset(name, (N, 10**12), "<f4", chunks=(1, 1024))
+    message = rf"label {name} must hold at most 5,120 numbers.*got \(5, 1000000000000\)\. Take it"
+    with pytest.raises(CsiAuditError, match=message):
+        load_channels(file)
+
+
 # --- Real files -----------------------------------------------------------------------------------
 
 

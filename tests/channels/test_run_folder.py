@@ -1,5 +1,6 @@
 """A folder belongs to one configuration: claimed once, found again, refused to any other."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels import CsiAuditError
-from channels.run_folder import claim_folder, config_hash
+from channels.run_folder import _may_live, claim_folder, config_hash
 
 CONFIG: dict[str, Any] = {
     "what": "base model",
@@ -90,6 +91,52 @@ def test_what_a_kill_may_leave(tmp_path: Path) -> None:
     (tmp_path / ".config.yaml.123.tmp").write_text("wha")
     claim_folder(tmp_path, CONFIG)
     claim_folder(tmp_path, CONFIG)
+
+
+@pytest.mark.unit
+def test_half_written_files_of_dead_processes_go(tmp_path: Path, dead_process: int) -> None:
+    claim_folder(tmp_path, CONFIG)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / f".folder.{dead_process}.tmp").mkdir()
+    dead = [f".samples.h5.{dead_process}.tmp", f"state/.base-0001.npz.{dead_process}.tmp"]
+    kept = [
+        f".samples.h5.{os.getpid()}.tmp",
+        f".samples.h5.{os.getppid()}.tmp",
+        f".samples.h5.{10**30}.tmp",
+        f"samples.h5.{dead_process}.tmp",
+        f".samples.h5.{dead_process}.tmp.old",
+        f"deeper/.samples.h5.{dead_process}.tmp",
+        "state/base-0001.npz",
+    ]
+    for name in dead + kept:
+        (tmp_path / name).write_text("")
+    claim_folder(tmp_path, CONFIG)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"config.yaml", *kept}
+
+
+@pytest.mark.unit
+def test_nothing_goes_from_the_folder_of_another(tmp_path: Path, dead_process: int) -> None:
+    claim_folder(tmp_path / "a", CONFIG)
+    left = tmp_path / "a" / f".samples.h5.{dead_process}.tmp"
+    left.write_text("")
+    with pytest.raises(CsiAuditError, match="another configuration"):
+        claim_folder(tmp_path / "a", {**CONFIG, "rate": 1.0})
+    assert left.is_file()
+
+
+@pytest.mark.unit
+def test_processes_that_may_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(pid: int, signal: int) -> None:
+        raise {1: PermissionError, 2: ProcessLookupError}[pid]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "kill", kill)
+        found = [_may_live(pid) for pid in (1, 2)]
+        patch.setattr(os, "name", "nt")
+        found.append(_may_live(2))
+    assert found == [True, False, True]
 
 
 @pytest.mark.unit

@@ -31,6 +31,31 @@ def test_written_channels_come_back(tmp_path: Path, make_channels: Any) -> None:
 
 
 @pytest.mark.unit
+def test_every_label_comes_back(tmp_path: Path, make_channels: Any) -> None:
+    channels = make_channels(n=5)
+    generator = torch.Generator().manual_seed(0)
+    labels = {
+        "zone": torch.tensor([3, 1, 2, 2**60, -1]),
+        "indoor": torch.arange(5) % 2 == 0,
+        "angles_deg": torch.randn(5, 2, 3, generator=generator),
+        "time_s": torch.linspace(0, 1, 5, dtype=torch.float64) / 3,
+        "ue_pos": torch.randn(5, 3, generator=generator),
+        "ue_pos_m": torch.randn(5, 3, generator=generator),
+        **channels.labels,
+    }
+    full = dataclasses.replace(channels, labels=labels)
+    write_channels(tmp_path / "a.h5", full)
+    again = load_channels(tmp_path / "a.h5")
+    assert again.labels.keys() == labels.keys()
+    for name, label in labels.items():
+        assert torch.equal(again.label(name), label)
+        assert again.label(name).dtype == label.dtype
+    turned = dataclasses.replace(full, labels=dict(reversed(labels.items())))
+    write_channels(tmp_path / "b.h5", turned)
+    assert file_sha256(tmp_path / "b.h5") == file_sha256(tmp_path / "a.h5")
+
+
+@pytest.mark.unit
 def test_file_has_the_documented_layout(tmp_path: Path, sample: ChannelSet) -> None:
     write_channels(tmp_path / "a.h5", sample.subset(slice(70)), attributes={"generator": "test"})
     with h5py.File(tmp_path / "a.h5") as file:
@@ -58,6 +83,13 @@ def test_errors(tmp_path: Path, make_channels: Any) -> None:
         write_channels(tmp_path / "a.h5", channels, gzip_level=10)
     named = dataclasses.replace(channels, labels={"h": torch.zeros(6)})
     with pytest.raises(CsiAuditError, match=r"labels must not be named \['h'\]"):
+        write_channels(tmp_path / "a.h5", named)
+    for name in ("a/b", "", "."):
+        named = dataclasses.replace(channels, labels={name: torch.zeros(6)})
+        with pytest.raises(CsiAuditError, match=rf"no '/'; got '{name}'"):
+            write_channels(tmp_path / "a.h5", named)
+    named = dataclasses.replace(channels, labels={"gain": torch.zeros(6, dtype=torch.complex64)})
+    with pytest.raises(CsiAuditError, match=r"label 'gain' must hold real numbers; got torch\.com"):
         write_channels(tmp_path / "a.h5", named)
     with pytest.raises(CsiAuditError, match=r"x/a\.h5 cannot be written: the folder"):
         write_channels(tmp_path / "x" / "a.h5", channels)

@@ -9,7 +9,7 @@ import torch
 from channels import ChannelSet, CsiAuditError, audit_space
 from compressors import Klt, in_audit_space, load_compressor, nmse, nmse_db
 from compressors.compressor_training import CompressorRecipe, fit_compressor
-from compressors.harness_training import Plan
+from compressors.plans import Plan
 
 pytestmark = pytest.mark.usefixtures("seeded_torch")
 PLAN = Plan(steps=4, block_steps=2, batch_size=16, learning_rate=1e-4, warmup_steps=1)

@@ -17,7 +17,8 @@ from torch import Tensor
 from channels import Convention, CsiAuditError
 from compressors.compressor_training import CompressorModule
 from compressors.csinet import CsiNet
-from compressors.harness_training import Plan, Training, read_curve, train
+from compressors.harness_training import Training, train
+from compressors.plans import Plan
 
 PLAN = Plan(steps=6, block_steps=2, batch_size=8, warmup_steps=1, ema_decay=0.9)
 RECIPE = {"what": "test", "ratio": 16}
@@ -113,7 +114,6 @@ def test_one_row_a_block_and_the_best_weights(run: Callable[..., Trained]) -> No
     assert [row["step"] for row in curve] == [2, 4, 6]
     assert all(set(row) == {"step", "val_loss"} for row in curve)
     assert done.training.best == min(curve, key=lambda row: row["val_loss"])
-    assert read_curve(done.folder) == curve
     assert files(done.folder) == STATE
     assert done.module.steps == list(range(6))
     weights = load_file(done.folder / "best.safetensors")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from channels import ChannelSet, CsiAuditError, audit_space, flip_array, rotate_phase
-from compressors.harness_training import Plan
+from compressors.plans import Plan
 from csi_audit.base import load_base, ten_top_deviations
 from csi_audit.base_training import (
     VALIDATION_LEVELS,

@@ -205,7 +205,7 @@ def test_a_fitted_klt_is_audited(
     assert main(run_words(tiny, tmp_path / "run", "--compressor", str(path))) == EXIT_OK
     half, klt = load_result(tmp_path / "run").compressors
     assert (klt.name, klt.n_code) == ("klt-4", 32)
-    assert klt.against_klt.startswith("This is the KLT itself")
+    assert klt.against_klt.startswith("klt-4 is a KLT itself")
     assert isinstance(load_compressor(str(path)).compressor, Klt)
     assert half.mean_db("real") is not None
 

@@ -169,7 +169,7 @@ def test_a_failed_write_keeps_the_older_file(tmp_path: Path) -> None:
 
 
 @unit
-@pytest.mark.parametrize("kind", ["missing", "text", "no group"])
+@pytest.mark.parametrize("kind", ["missing", "text", "no group", "an array"])
 def test_unreadable_arrays_are_named(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "samples.h5"
     if kind == "text":
@@ -177,6 +177,9 @@ def test_unreadable_arrays_are_named(tmp_path: Path, kind: str) -> None:
     elif kind == "no group":
         with h5py.File(path, "w") as file:
             file["x"] = np.zeros(3)
+    elif kind == "an array":
+        with h5py.File(path, "w") as file:
+            file["report"] = np.zeros(3)
     message = r"samples.h5 cannot be read \(.+\). Did the run finish\? Name a finished run"
     with pytest.raises(CsiAuditError, match=message):
         read_arrays(path, group="report")

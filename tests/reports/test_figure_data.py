@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channels.support import CsiAuditError
 from reports import ReportArrays, exemplar_indices, mean_power, worst_features, worst_weight
 from reports.figure_data import map_power, to_spatial_map
 from reports.stratify import weighted_quantile
@@ -54,8 +55,51 @@ def test_bare_arrays_survive_and_axes_are_needed(fake_arrays: ReportArrays) -> N
     again = ReportArrays.from_flat(bare.to_flat())
     assert same(again, bare)
     assert (again.power_base, again.exemplars, again.nmse_real) == (None, (), {})
-    with pytest.raises(ValueError, match=r"report arrays lack delay_s. Is the file complete\?"):
+    with pytest.raises(CsiAuditError, match=r"report arrays lack delay_s. Is the file complete,"):
         ReportArrays.from_flat({k: v for k, v in fake_arrays.to_flat().items() if k != "delay_s"})
+
+
+DAMAGE: dict[str, tuple[object, str]] = {
+    "nmse_base/1": (None, r"lack nmse_base/1"),
+    "nmse_base/0": (np.zeros((2, 3)), r"nmse_base must hold numbers, 1 axes; got float64 \(2, 3\)"),
+    "nmse_real/0": (np.zeros(0), r"nmse_real must hold numbers"),
+    "nmse_real/names": (np.array([255], np.uint8), r"damaged or foreign: .*"),
+    "log_l/0": (np.zeros(3), r"log_l of CsiNet 1/16 does not fit its nmse_base"),
+    "log_l/1": (np.full(400, np.inf), r"log_l must be finite"),
+    "delay_s": (np.array(3.0), r"delay_s must hold numbers, 1 axes; got float64 \(\)"),
+    "sin_azimuth": (np.array([b"a"]), r"sin_azimuth must hold numbers, 1 axes; got \|S1"),
+    "frequency_hz": (np.array([np.nan]), r"frequency_hz must be finite"),
+    "power_base": (np.zeros((2, 2)), r"power_base must be \[n_tx, n_delay\]"),
+    "worst_share": (np.zeros(2), r"worst_share must hold numbers, 0 axes"),
+    "worst_real/2": (np.zeros((1, 1)), r"worst_real\[KLT 1/16\] must be"),
+    "features_base/0": (np.array([None]), r"features_base must hold numbers"),
+    "exemplars/x": (np.zeros((1, 2, 3, 4)), r"exemplars do not fit their reconstructions"),
+    "exemplars/index": (None, r"lack exemplars/index"),
+    "exemplars/side": (np.zeros(0, np.uint8), r"damaged or foreign: list index out of range"),
+}
+
+
+@unit
+@pytest.mark.parametrize("key", DAMAGE)
+def test_damaged_arrays_are_one_line(fake_arrays: ReportArrays, key: str) -> None:
+    value, message = DAMAGE[key]
+    flat = fake_arrays.to_flat()
+    assert key in flat
+    damaged = {k: v for k, v in flat.items() if k != key}
+    if value is not None:
+        damaged[key] = np.asarray(value)
+    with pytest.raises(
+        CsiAuditError, match=rf"^report arrays .*{message}.* Run the audit again\.$"
+    ):
+        ReportArrays.from_flat(damaged)
+
+
+@unit
+def test_minus_infinity_is_a_legal_log_weight(fake_arrays: ReportArrays) -> None:
+    flat = fake_arrays.to_flat()
+    flat["log_l/0"] = np.where(np.arange(len(flat["log_l/0"])) == 0, -np.inf, flat["log_l/0"])
+    assert same(ReportArrays.from_flat(flat), replace(fake_arrays, log_l={
+        **fake_arrays.log_l, next(iter(fake_arrays.log_l)): flat["log_l/0"]}))  # fmt: skip
 
 
 @unit

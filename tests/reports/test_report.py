@@ -1,5 +1,6 @@
 """The page: words on the first screen, escaping, missing parts, files that appear whole."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from reports import (
     write_report,
 )
 from reports.gallery import Picture, slug
-from reports.report import EMBED_BYTES, render_page
+from reports.report import EMBED_BYTES, _replace_figures, render_page
 from reports.tables import result_table
 
 pytestmark = pytest.mark.unit
@@ -184,7 +185,16 @@ def test_short_and_full_issgm_stand_side_by_side(fake_result: Result) -> None:
     page = render_page(fake_result)
     assert "CsiNet 1/16, short run (64 samples, 100 steps): E_q[L] = 0.06" in page
     assert "Full benchmark of the same base model: E_q[L] = 0.06" in page
-    assert "steps = 1000 and n = 512." in page
+    assert "Chain of this run: issgm, 100 steps, finite difference 0.005 sigma." in page
+    assert "steps = 1000 and samples = 512." in page
+
+
+def test_a_doubtful_guided_run_is_said_so(fake_result: Result) -> None:
+    row: Any = fake_result.compressors[0]
+    issgm = replace(row.estimates.issgm, e_q=replace(row.estimates.issgm.e_q, status="uneven"))
+    changed = replace(row, estimates=replace(row.estimates, issgm=issgm))
+    page = render_page(replace(fake_result, compressors=(changed,)))
+    assert "E_q[L], issgm: uneven." in page
 
 
 def test_pictures_beyond_the_budget_are_linked(fake_result: Result) -> None:
@@ -195,6 +205,41 @@ def test_pictures_beyond_the_budget_are_linked(fake_result: Result) -> None:
     page = render_page(fake_result, pictures)
     assert 'src="data:image/png;base64,MQ=="' in page
     assert 'src="figures/large.png"' in page
+
+
+def test_figures_are_there_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failing or killed replacement leaves the old figures, beside or in their place."""
+    old, new = (
+        Picture(name=name, section="overview", compressor="", caption="", alt="", png=b"1")
+        for name in ("old", "new")
+    )
+    folder = tmp_path / "figures"
+    _replace_figures(folder, [old])
+    rename, seen = Path.rename, []
+
+    def broken(self: Path, target: Path) -> Path:
+        seen.append(sorted(path.name for path in tmp_path.rglob("*.png")))
+        if len(seen) == 2:
+            raise OSError("disk")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", broken)
+    with pytest.raises(OSError, match="disk"):
+        _replace_figures(folder, [new])
+    assert seen == [["new.png", "old.png"]] * 2 + [["new.png", "old.png"]]
+    assert [path.name for path in tmp_path.rglob("*.png")] == ["old.png"]
+    assert [path.name for path in tmp_path.iterdir()] == ["figures"]
+
+
+def test_figures_a_killed_report_left_are_swept(tmp_path: Path, dead_process: int) -> None:
+    for name in (f".figures.{dead_process}.tmp", f".figures.old.{dead_process}.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(b"1")
+    others = [f".figures.{os.getppid()}.tmp", f".x.{dead_process}.tmp"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    _replace_figures(tmp_path / "figures", [])
+    assert {path.name for path in tmp_path.iterdir()} == {"figures", *others}
 
 
 def test_unwritable_folder_is_one_line(fake_result: Result, tmp_path: Path) -> None:
