@@ -149,7 +149,7 @@ def against_klt(named: NamedCompressor, real: Measured) -> tuple[float | None, s
             None,
             f"{named.name} is a KLT itself, the best linear code of the data it fits.",
         )
-    for klt in _bundled_klts():
+    for klt in bundled_klts():
         fits = klt.n_code == int(named.compressor.n_code)
         if fits and klt.convention.event_shape == tuple(real.x.shape[1:]):
             linear = in_blocks(NmseLoss(in_audit_space(klt)), real.x).mean()
@@ -162,7 +162,8 @@ def against_klt(named: NamedCompressor, real: Measured) -> tuple[float | None, s
 
 
 @cache
-def _bundled_klts() -> tuple[Klt, ...]:
+def bundled_klts() -> tuple[Klt, ...]:
+    """The KLTs the package carries."""
     found = (load_compressor(name).compressor for name in bundled_compressors() if "klt" in name)
     return tuple(klt for klt in found if isinstance(klt, Klt))
 

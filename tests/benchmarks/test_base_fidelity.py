@@ -33,7 +33,10 @@ def test_every_distortion_and_feature_is_compared(
         )
     assert [check["id"] for check in found["checks"]] == [f"KS {name}" for name in distortions]
     for check, row in zip(found["checks"], found["rows"], strict=False):
-        assert (check["value"], check["relation"], check["limit"]) == (row["ks"], "<=", 0.1)
+        assert (check["relation"], check["limit"]) == ("<=", 0.1)
+        assert round(check["value"], 4) == row["ks"]
+        assert check["interval"] == row["ks_interval"]
+        assert check["interval"][0] <= check["value"] <= check["interval"][1] + 1e-4
         # At 40 samples a perfect model would break the limit itself: nothing can pass.
         assert check["verdict"] in ("short", "cannot tell")
     given = found["sizes"]

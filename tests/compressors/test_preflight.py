@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,6 +12,7 @@ from channels import Convention, audit_space, load_channels
 from channels.sample import sample_path
 from channels.support import CsiAuditError
 from compressors import bundled_compressors, check_compressor, load_compressor
+from compressors.preflight import check_gradient
 
 pytestmark = pytest.mark.unit
 
@@ -185,3 +187,44 @@ def test_an_interruption_is_not_an_answer(draw_x: Callable[..., Tensor]) -> None
     error: Any = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         check_compressor(Raising(error), draw_x(4), name="mine")
+
+
+def noise() -> Tensor:
+    return torch.randn(3, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+class LongCode(nn.Module):
+    """Says two numbers, feeds back all."""
+
+    n_code: int = 2
+    convention: Convention = Convention()
+
+    def encode(self, y: Tensor) -> Tensor:
+        return y.flatten(1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return 0.5 * z.unflatten(1, (2, 32, 32))
+
+    def bits(self, z: Tensor) -> Tensor | None:
+        return None
+
+
+class Rounded(LongCode):
+    """Rounds its code: no gradient gets through."""
+
+    n_code = 2048
+
+    def encode(self, y: Tensor) -> Tensor:
+        return y.flatten(1).round()
+
+
+def test_a_codeword_longer_than_declared_is_refused() -> None:
+    with pytest.raises(CsiAuditError, match=r"n_code = 2, but encode returns \(3, 2048\)"):
+        check_compressor(LongCode(), noise(), name="long")
+
+
+def test_guidance_needs_a_gradient() -> None:
+    x = noise()
+    check_gradient(load_compressor("klt-16").compressor, x, name="klt-16")
+    with pytest.raises(CsiAuditError, match="compressor rounded has no usable gradient"):
+        check_gradient(Rounded(), x, name="rounded")

@@ -12,6 +12,7 @@ import torch
 
 import reports.report
 from channels import ChannelSet, load_channels, write_channels
+from channels.run_folder import AnotherConfigError
 from channels.sample import sample_path
 from channels.support import CsiAuditError
 from compressors import Klt, bundled_compressors, load_compressor
@@ -314,3 +315,25 @@ def test_one_user_cannot_be_split(draw_users: Callable[..., ChannelSet], tmp_pat
 def test_a_validation_file_leaves_the_training_whole(tiny: Any) -> None:
     train, validation = commands._split(str(tiny.data), str(tiny.bare), 0)
     assert (len(train), len(validation)) == (100, 60)
+
+
+def test_demo_sets_a_folder_of_another_version_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "demo"
+    calls: list[str] = []
+
+    def run(settings: RunConfig) -> None:
+        calls.append(str(settings.out))
+        if folder.exists():
+            raise AnotherConfigError("begun with another configuration")
+
+    monkeypatch.setattr(commands, "run", run)
+    folder.mkdir()
+    (folder / "report.html").write_text("old")
+    commands.demo(DemoConfig(out=str(folder)))
+    (aside,) = tmp_path.iterdir()
+    assert calls == [str(folder)] * 2
+    assert aside.name.startswith("demo-")
+    assert (aside / "report.html").read_text() == "old"
+    assert f"moved to {aside}" in capsys.readouterr().out

@@ -143,8 +143,9 @@ def bundle(
     assert isinstance(klt, Klt)
     path = folder / "klt.safetensors"
     save_compressor(path, klt.fit(evidence.real.x), spec, card={})
-    patch.setattr(summary, "bundled_compressors", lambda: {str(path): path})
-    return load_compressor(str(path))
+    loaded = load_compressor(str(path))
+    patch.setattr(summary, "bundled_klts", lambda: (loaded.compressor,))
+    return loaded
 
 
 def test_the_klt_of_equal_code_length_is_the_yardstick(
@@ -160,9 +161,14 @@ def test_the_klt_of_equal_code_length_is_the_yardstick(
     assert gain < 0  # the KLT is the best linear code, a truncation a linear one
     assert sentence == ""
     assert row_of(evidence, "Half").against_klt_db == gain
-    assert against_klt(quarter, evidence.real) == (None, "")  # another code length
+    nothing, why = against_klt(quarter, evidence.real)  # another code length
+    assert nothing is None
+    assert "no KLT of 32 real numbers is bundled" in why
     itself = against_klt(klt, evidence.real)
-    assert itself == (None, "This is the KLT itself, the best linear code of its length.")
+    assert itself == (
+        None,
+        f"{klt.name} is a KLT itself, the best linear code of the data it fits.",
+    )
 
 
 def test_a_klt_of_another_array_is_no_yardstick(evidence: Evidence, own_code: Path) -> None:
@@ -173,7 +179,7 @@ def test_a_klt_of_another_array_is_no_yardstick(evidence: Evidence, own_code: Pa
         convention = evidence.compressors[0].compressor.convention
 
     named = replace(evidence.compressors[0], compressor=SameLength())  # type: ignore[arg-type]
-    assert against_klt(named, evidence.real) == (None, "")
+    assert against_klt(named, evidence.real)[0] is None
 
 
 # --- Realism and drops ----------------------------------------------------------------------------
