@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -90,6 +91,10 @@ class Source:
     sha256: str | None
     format: str
     scenario: str | None
+
+    def identity(self) -> dict[str, str | None]:
+        """File name and hash: what a card says of the data, on any machine."""
+        return {"name": Path(self.path).name, "sha256": self.sha256}
 
 
 MEMORY = Source(path="memory", sha256=None, format="tensor", scenario=None)

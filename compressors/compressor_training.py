@@ -131,11 +131,8 @@ def _describe(
         "what": "compressor",
         "compressor": spec.to_dict(),
         "ratio": recipe.ratio,
-        "data": {"name": Path(data.source.path).name, "sha256": data.source.sha256},
-        "validation": {
-            "name": Path(validation.source.path).name,
-            "sha256": validation.source.sha256,
-        },
+        "data": data.source.identity(),
+        "validation": validation.source.identity(),
         "augment": recipe.augment,
         "plan": asdict(recipe.plan),
     }

@@ -164,11 +164,8 @@ def fit_base(
 def _describe(recipe: BaseRecipe, data: ChannelSet, validation: ChannelSet) -> dict[str, Any]:
     return {
         "what": "base model",
-        "data": {"name": Path(data.source.path).name, "sha256": data.source.sha256},
-        "validation": {
-            "name": Path(validation.source.path).name,
-            "sha256": validation.source.sha256,
-        },
+        "data": data.source.identity(),
+        "validation": validation.source.identity(),
         "network": {"name": recipe.network.name, "options": dict(recipe.network.options)},
         "noise": asdict(recipe.noise),
         "plan": asdict(recipe.plan),

@@ -211,6 +211,9 @@ def fit_neural_compressor(settings: FitCompressorConfig) -> None:
     recipe = CompressorRecipe(arch=settings.arch, ratio=settings.ratio, plan=plan)
     path = fit_compressor(channels, validation, folder=out, recipe=recipe, device=settings.device)
     card = load_compressor(str(path)).card
+    curve = card.get("curve", [])
+    for passes, nmse_db in curve[:: max(1, len(curve) // 10)]:
+        print(f"{passes:>12,} sample passes: validation NMSE {nmse_db:.2f} dB")
     print(
         f"Validation NMSE {card['validation_nmse_db']:.2f} dB; KLT of equal code length "
         f"{card['klt_same_code_length_nmse_db']:.2f} dB."
