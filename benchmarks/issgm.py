@@ -40,6 +40,7 @@ Array = npt.NDArray[np.float64]
 BOUND = 1.2  # on the NMSE: that of a net may pass 1; the sampler refuses more
 MUTANT_POWER = 0.95
 BOOTSTRAP = 400
+PASSES = 8
 
 
 def _add_own(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +48,7 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     add("--compressors", nargs="+", default=["klt-16", "crnet-16"])
     add("--samples", type=int, default=500, help="guided samples for each compressor")
     add("--steps", type=int, default=1000, help="Euler-Maruyama steps")
-    add("--base-samples", type=int, default=16_000, help="half for each reference method")
+    add("--base-samples", type=int, default=6_000, help="half for each reference method")
     add("--ode-steps", type=int, default=30, help="steps of the 2M ODE, the audited law")
     add("--block", type=int, default=125, help="samples a saved block")
     add("--state", type=Path, default=Path("runs/benchmark-issgm"), help="blocks in progress")
@@ -95,11 +96,12 @@ class _Method:
     def mutant_shift(self) -> tuple[float, float]:
         """Estimate(l) - estimate(l^0.95) and its bootstrap standard error over base samples.
 
-        Both use the same samples and, for rejection, the same uniform draws.
+        Both use the same samples and, for rejection, the same uniform draws: the mean of PASSES
+        passes over the samples, since one pass keeps too few that only the mutant accepts.
         """
         value = in_blocks(self.loss, self.samples.x).numpy()
-        generator = seeded_generator(self.seed, "rejection")
-        u = torch.rand(len(value), generator=generator, dtype=torch.float64).numpy()
+        generator = seeded_generator(self.seed, "mutant")
+        u = torch.rand(PASSES, len(value), generator=generator, dtype=torch.float64).numpy()
         rows = [self._weights(value, u, power) for power in (1.0, MUTANT_POWER)]
 
         def shift(index: npt.NDArray[np.int64]) -> float:
@@ -112,8 +114,9 @@ class _Method:
         return shift(np.arange(n)), float(np.std(redrawn, ddof=1))
 
     def _weights(self, value: Array, u: Array, power: float) -> Array:
+        """Weight of each sample (n,): l itself, or how many passes accept it."""
         l = value**power
-        return l if self.name == "reweighting" else (u < l / BOUND**power).astype(np.float64)
+        return l if self.name == "reweighting" else (u < l / BOUND**power).sum(0).astype(float)
 
 
 def _row(
