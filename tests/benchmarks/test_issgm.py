@@ -92,13 +92,13 @@ def test_shift_of_the_mutant_and_its_error(name: str, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("name", ["rejection", "reweighting"])
-def test_shift_is_the_difference_of_the_estimates(name: str) -> None:
-    """On the same samples and, for rejection, under the same uniform draws."""
+@pytest.mark.parametrize(("name", "tolerance"), [("reweighting", 1e-9), ("rejection", 0.02)])
+def test_shift_is_the_difference_of_the_estimates(name: str, tolerance: float) -> None:
+    """Of the same samples; rejection averages passes, so one pass only comes near."""
     made = method(name, 3000, 1)
     both = made.estimate(1.0).value - made.estimate(MUTANT_POWER).value
     shift, error = made.mutant_shift()
-    assert shift == pytest.approx(both, abs=1e-9)
+    assert shift == pytest.approx(both, abs=tolerance)
     assert error > 0
     assert made.mutant_shift() == (shift, error)
 
