@@ -13,7 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from channels import CsiAuditError, Grid, file_sha256, flip_array, onto_sphere
-from csi_audit.base import Base, build_denoiser, load_base, save_base, ten_top_deviations
+from csi_audit.base import (
+    Base,
+    build_denoiser,
+    bundled_base,
+    load_base,
+    save_base,
+    ten_top_deviations,
+)
 from csi_audit.networks import NetworkSpec
 
 SHAPE = (2, 8, 8)
@@ -147,3 +154,16 @@ def test_ten_top_deviations_against_eigenvalues() -> None:
         rows = data.flatten(1).double().numpy()
         top = np.linalg.eigvalsh(rows.T @ rows / len(rows))[-1]
         assert ten_top_deviations(data) == pytest.approx(10 * np.sqrt(top), rel=1e-3)
+
+
+def test_the_bundled_base_carries_its_card() -> None:
+    base = load_base()
+    beside = json.loads(bundled_base().with_suffix(".card.json").read_text(encoding="utf-8"))
+    assert base.card == beside
+    assert base.event_shape == (2, 32, 32)
+    assert 40 <= base.sigma_max <= 60
+    assert {"data", "validation", "plan", "validation_loss", "curve"} <= base.card.keys()
+    assert base.card["data"]["name"] == "umi_train.h5"
+    assert base.card["validation"]["name"] == "umi_val.mat"
+    best = min(loss for _, loss in base.card["curve"])
+    assert base.card["validation_loss"] == pytest.approx(best, abs=1e-5)
