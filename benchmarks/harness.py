@@ -192,6 +192,8 @@ def write_result(
 def print_result(title: str, *, rows: Sequence[Mapping[str, Any]], checks: Sequence[Check]) -> None:
     """Print rows and verdicts as two tables."""
     console = Console()
+    if not console.is_terminal:  # a log file has no width that a table must keep
+        console = Console(width=200)
     if rows:
         console.print(_table(title, rows))
     if checks:
