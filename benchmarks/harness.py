@@ -241,9 +241,10 @@ def _enter_in_ledger(options: Options) -> None:
 
 
 def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Table whose columns are the keys of all rows, in order of appearance."""
+    """Table whose columns are the keys of all rows in order of appearance, nested ones left out."""
     table = Table(title=title, title_justify="left")
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    nested = {key for row in rows for key, value in row.items() if isinstance(value, Mapping)}
+    columns = [key for key in dict.fromkeys(k for row in rows for k in row) if key not in nested]
     for column in columns:
         table.add_column(column)
     for row in rows:
