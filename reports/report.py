@@ -76,6 +76,7 @@ def render_page(result: Result, pictures: Iterable[Picture] = ()) -> str:
     environment.filters["number"] = number
     return environment.get_template("report.html.j2").render(
         result=result,
+        data_name=Path(result.data.path).name,
         answer=answer(result),
         groups=groups,
         edges=list(accumulate(span for _, span in groups))[:-1],
