@@ -74,12 +74,13 @@ def run(settings: RunConfig) -> None:
     folder = run_directory(settings)
     finished = (folder / "report.html").is_file()
     began = time.monotonic()
-    if not finished:
-        _say(console, f"Run directory {folder}; if interrupted, go on with --out {folder}")
     with _progress(console) as bar:
         tasks: dict[str, TaskID] = {}
 
         def told(what: str, made: int, total: int) -> None:
+            if not tasks:  # bad input has been refused by now, in a line of its own
+                _say(console, f"Run directory {folder}; if interrupted, go on with --out {folder}")
+                bar.start()
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=made)
@@ -116,14 +117,19 @@ def _show(console: Console, result: Result) -> None:
 
 @contextmanager
 def _progress(console: Console) -> Iterator[Progress]:
+    """Bars of denoiser evaluations; started by the first of them."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed:,.0f}/{task.total:,.0f} denoiser evaluations"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
+    bar = Progress(*columns, console=console)
+    try:
         yield bar
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def inspect(settings: InspectConfig) -> None:
