@@ -69,7 +69,7 @@ class Moment:
 
     def __call__(self) -> bool:
         now = self.progress()
-        if now != self.last:
+        if self.left > 0 and now != self.last:
             self.last, self.since, self.left = now, time.monotonic(), self.left - 1
         return self.left <= 0 and time.monotonic() - self.since > self.delay
 
@@ -96,7 +96,7 @@ def test_fit_base_survives_kills(
         write_channels(tmp_path / f"{name}.h5", draw_users(n, seed=seed))
 
     def arguments(out: str) -> list[str]:
-        settings = ["--steps", "100", "--block_steps", "5", "--batch_size", "16", "--device", "cpu"]
+        settings = ["--steps", "150", "--block_steps", "5", "--batch_size", "16", "--device", "cpu"]
         data = [str(tmp_path / "train.h5"), "--validation", str(tmp_path / "val.h5")]
         return ["fit-base", *data, "--out", str(tmp_path / out), *settings]
 
@@ -105,7 +105,7 @@ def test_fit_base_survives_kills(
     killed = 0
     for changes in range(KILLS):  # the first kill comes before any checkpoint
         moment = Moment(
-            lambda: written(folder / "last.ckpt"), min(changes, 2), chance.uniform(0.0, 0.1)
+            lambda: written(folder / "last.ckpt"), min(changes, 2), chance.uniform(0.0, 0.05)
         )
         killed += kill_when(processes, arguments("killed"), moment)
     mid_write = kill_when(processes, arguments("killed"), lambda: writing(folder, "last.ckpt"))
@@ -128,7 +128,7 @@ def test_run_survives_kills(
     def arguments(out: str) -> list[str]:
         spec = f"{own_code}:Half"
         files = ["--data", str(tmp_path / "users.h5"), "--base", str(tiny_base)]
-        sizes = ["--n_base", "400", "--block", "20", "--steps", "30", "--batch_size", "20"]
+        sizes = ["--n_base", "1600", "--block", "20", "--steps", "30", "--batch_size", "20"]
         guided = ["--issgm", spec, "--n_issgm", "20", "--issgm_steps", "30"]
         named = ["--compressor", spec, "--out", str(tmp_path / out)]
         return ["run", *files, *named, *sizes, *guided]
@@ -142,7 +142,7 @@ def test_run_survives_kills(
 
     killed = 0
     for changes in range(KILLS):  # the first kill comes before any block
-        moment = Moment(blocks, min(changes, 2), chance.uniform(0.0, 0.1))
+        moment = Moment(blocks, min(changes, 2), chance.uniform(0.0, 0.05))
         killed += kill_when(processes, arguments("killed"), moment)
         kept.append({p.name for p in (folder / "state").glob("*.npz")})
     mid_write = kill_when(processes, arguments("killed"), lambda: writing(folder / "state", "base"))
