@@ -6,6 +6,7 @@ Reading and writing files lives in `readers` and `writers`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from channels.domains import stack_real, to_angular_delay, to_complex, to_spatial_frequency
+from channels.convention import Convention
+from channels.domains import (
+    Panel,
+    stack_real,
+    to_angular_delay,
+    to_complex,
+    to_spatial_frequency,
+)
 from channels.domains import unit_power as _unit_power
+from channels.lazy_rows import LazyRows
 from channels.support import CsiAuditError, did_you_mean
 
 __all__ = ["ChannelSet", "Grid", "Source", "audit_space", "from_audit_space"]
@@ -33,14 +42,24 @@ class Grid:
         bandwidth_hz: n_sub times the subcarrier spacing [Hz]; None if unknown.
         n_sub: Number of subcarriers.
         array: Transmit array in words; None if unknown.
+        panel: (n_pol, n_rows, n_columns) of the transmit axis, in that (row-major) order; None is
+            one row of elements of one polarisation.
     """
 
     carrier_hz: float | None
     bandwidth_hz: float | None
     n_sub: int
     array: str | None = None
+    panel: Panel | None = None
 
     def __post_init__(self) -> None:
+        if self.panel is not None:
+            object.__setattr__(self, "panel", tuple(self.panel))  # a list, from JSON
+            if len(self.panel) != 3 or not all(isinstance(n, int) and n > 0 for n in self.panel):
+                raise CsiAuditError(
+                    "panel must be (n_pol, n_rows, n_columns), three whole numbers of at least 1; "
+                    f"got {self.panel}."
+                )
         if self.n_sub < 1:
             raise CsiAuditError(f"n_sub must be at least 1; got {self.n_sub}.")
         for name in ("carrier_hz", "bandwidth_hz"):
@@ -67,13 +86,34 @@ class Grid:
         n = self.n_sub if n_delay is None else n_delay
         return torch.arange(n, dtype=torch.float64) * self.tap_s
 
+    @property
+    def is_ula(self) -> bool:
+        """Whether the transmit axis is one row of elements of one polarisation."""
+        return self.panel is None or self.panel[:2] == (1, 1)
+
+    def panel_of(self, n_tx: int) -> Panel:
+        """(n_pol, n_rows, n_columns) of n_tx transmit elements; one row if no panel is known.
+
+        Raises:
+            CsiAuditError: the panel has another number of elements.
+        """
+        panel = self.panel or (1, 1, n_tx)
+        if math.prod(panel) != n_tx:
+            raise CsiAuditError(
+                f"panel must multiply to the {n_tx} transmit antennas; got "
+                f"{' x '.join(map(str, panel))} (pol x rows x columns)."
+            )
+        return panel
+
     def sin_azimuth(self, n_tx: int) -> Tensor:
         """u = sin(az) cos(el) of each beam [1], float64 (n_tx,), FFT storage order.
 
-        u_b = 2 fftfreq(n_tx)[b], for a uniform linear array spaced half a wavelength.
+        u_b = 2 fftfreq(n_columns)[b], for columns half a wavelength apart; the same in every row
+        and polarisation.
         """
-        u: Tensor = 2.0 * torch.fft.fftfreq(n_tx, dtype=torch.float64)
-        return u
+        n_pol, n_rows, n_columns = self.panel_of(n_tx)
+        u: Tensor = 2.0 * torch.fft.fftfreq(n_columns, dtype=torch.float64)
+        return u.repeat(n_pol * n_rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +125,16 @@ class Source:
         sha256: Of the file.
         format: For example "compact HDF5".
         scenario: Propagation scenario, for example "3GPP_38.901_UMi".
+        convention: Domain, scaling and crop that the file had its channels in.
+        notices: What was found or assumed in reading them, a sentence each.
     """
 
     path: str
     sha256: str | None
     format: str
     scenario: str | None
+    convention: Convention | None = None
+    notices: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, str | None]:
         """File name and hash: what a card says of the data, on any machine."""
@@ -105,7 +149,8 @@ class ChannelSet:
     """Channels of N users, spatial-frequency, each at unit mean power.
 
     Attributes:
-        h: complex64 (N, n_rx, n_tx, n_sub), mean |h_n|^2 = 1.
+        h: complex64 (N, n_rx, n_tx, n_sub), mean |h_n|^2 = 1. A lazy set has `LazyRows` here, which
+            know shape, length and slicing alone and read from the file what is sliced.
         power_db: Gain taken out of h [dB], float32 (N,).
         grid: Carrier, bandwidth, subcarriers, array.
         labels: Per-user facts by name (`is_los`, `delay_spread_s`, `drop_seed` ...), each (N, ...).
@@ -130,13 +175,20 @@ class ChannelSet:
                 f"h must have grid.n_sub = {self.grid.n_sub} subcarriers; got {h.shape[-1]} in "
                 f"{tuple(h.shape)}. Are the axes in the order user, rx, tx, subcarrier?"
             )
+        self.grid.panel_of(self.n_tx)  # refuses a panel of another size
         _check_rows("power_db", self.power_db, len(self))
         for name, label in self.labels.items():
             _check_rows(f"label {name!r}", label, len(self))
-        _check_unit(h)
+        if not self.is_lazy:  # rows of a file are brought to unit power as they are read
+            _check_unit(h)
 
     def __len__(self) -> int:
         return self.h.shape[0]
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether the channels lie in their file and are read when they are sliced."""
+        return isinstance(self.h, LazyRows)
 
     @property
     def n_rx(self) -> int:
@@ -183,8 +235,9 @@ class ChannelSet:
             raise CsiAuditError(f"index must lie within the {len(self)} users: {error}.") from error
         if everyone.ndim != 1 or everyone.numel() == 0:
             raise CsiAuditError("index must select at least one user, along one axis.")
+        h = self.h
         return ChannelSet(
-            h=self.h[everyone],
+            h=h.take(everyone) if isinstance(h, LazyRows) else h[everyone],
             power_db=self.power_db[everyone],
             grid=self.grid,
             labels={name: label[everyone] for name, label in self.labels.items()},
@@ -225,7 +278,7 @@ def audit_space(channels: ChannelSet) -> Tensor:
     x = torch.empty(n, 2 * n_rx, n_tx, n_sub, device=channels.h.device)
     for start in range(0, n, _BLOCK):
         part = slice(start, start + _BLOCK)
-        x[part] = stack_real(to_angular_delay(channels.h[part]))
+        x[part] = stack_real(to_angular_delay(channels.h[part], channels.grid.panel))
     return x
 
 
@@ -258,6 +311,6 @@ def from_audit_space(
             f"x must have at most grid.n_sub = {grid.n_sub} delay taps; got {tuple(x.shape)}."
         )
     padded = torch.nn.functional.pad(to_complex(x), (0, late)) if late else to_complex(x)
-    h, own_db = _unit_power(to_spatial_frequency(padded))
+    h, own_db = _unit_power(to_spatial_frequency(padded, grid.panel))
     gain_db = own_db if power_db is None else own_db + power_db
     return ChannelSet(h=h, power_db=gain_db, grid=grid, labels=dict(labels or {}), source=source)

@@ -6,19 +6,27 @@ All of it is here, invertible and differentiable, so that nothing else ever resc
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor
 
-from channels.domains import stack_real, to_angular_delay, to_complex, to_spatial_frequency
+from channels.domains import (
+    Panel,
+    crop_delay,
+    stack_real,
+    to_angular_delay,
+    to_complex,
+    to_spatial_frequency,
+)
 from channels.support import CsiAuditError, did_you_mean
 
 __all__ = ["Convention"]
 
 Domain = Literal["angular-delay", "spatial-frequency"]
-Scaling = Literal["none", "global", "sample_peak", "sample_norm", "zscore"]
+Scaling = Literal["none", "global", "sample_peak", "sample_modulus", "sample_norm", "zscore"]
 Layout = Literal["planes", "planes_transposed", "channels_last", "flat", "complex"]
 
 
@@ -28,13 +36,15 @@ class Convention:
 
         y = layout(scale (w - mean) / s + offset),   w = crop(x) or spatial-frequency(x)
 
-        none          y = w
-        global        s = 1, `scale` given: 0.5/max|w| with offset 0.5 fills [0, 1]
-        sample_peak   s_n = max(|re w_n|, |im w_n|)     scale 0.5, offset 0.5: the usual [0, 1]
-        sample_norm   s_n = ||w_n||
-        zscore        s = std, and `mean`
+        none            y = w
+        global          s = 1, `scale` given: 0.5/max|w| with offset 0.5 fills [0, 1]
+        sample_peak     s_n = max(|re w_n|, |im w_n|)   scale 0.5, offset 0.5: the usual [0, 1]
+        sample_modulus  s_n = max|w_n|, the largest complex modulus
+        sample_norm     s_n = ||w_n||
+        zscore          s = std, and `mean`
 
-    The per-sample s_n is side information that the decoder is given.
+    The per-sample s_n is side information that the decoder is given. `unscale` undoes the scaling,
+    `from_own` the layout and the domain as well.
 
     Attributes:
         domain: Where the compressor lives.
@@ -47,6 +57,8 @@ class Convention:
             "channels_last" (N, n_tx, n, 2 n_rx), "flat" (N, 2 n_rx n_tx n),
             "complex" (N, n_rx, n_tx, n).
         event_shape: (2 n_rx, n_tx, n_delay) of the audit space.
+        panel: (n_pol, n_rows, n_columns) of the transmit axis, for the change of domain; None is
+            one row.
         floor: Smallest s_n, as a share of the root mean power 1 of real channels. True channels lie
             far above it; denoised means at high noise do not, and 0/0 has no gradient.
     """
@@ -60,9 +72,13 @@ class Convention:
     std: tuple[float, ...] | None = None
     layout: Layout = "planes"
     event_shape: tuple[int, int, int] = (2, 32, 32)
+    panel: Panel | None = None
     floor: float = 0.01
 
     def __post_init__(self) -> None:
+        for name in ("event_shape", "panel", "mean", "std"):  # lists, from JSON
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         hints = get_type_hints(type(self))
         for name in ("domain", "scaling", "layout"):
             value, known = getattr(self, name), get_args(hints[name])
@@ -77,6 +93,14 @@ class Convention:
         shape = self.event_shape
         if len(shape) != 3 or min(shape) < 1 or shape[0] % 2:
             raise CsiAuditError(f"event_shape must be (2 n_rx, n_tx, n_delay); got {shape}.")
+        panel = self.panel
+        if panel is not None and (
+            len(panel) != 3 or min(panel) < 1 or math.prod(panel) != shape[1]
+        ):
+            raise CsiAuditError(
+                "panel must be (n_pol, n_rows, n_columns) with a product of n_tx = "
+                f"{shape[1]}; got {panel}."
+            )
         if self.crop_delay is None:
             return
         if self.domain != "angular-delay":
@@ -153,14 +177,15 @@ class Convention:
     @property
     def n_side(self) -> int:
         """Real numbers of side information per user that the decoder is given."""
-        return int(self.scaling in ("sample_peak", "sample_norm"))
+        return int(self.scaling in ("sample_peak", "sample_modulus", "sample_norm"))
 
     def describe(self) -> str:
         """One line for reports."""
         n = self.event_shape[2]
         taps = "" if self.domain == "spatial-frequency" else f", {self.crop_delay or n} of {n} taps"
+        panel = "" if self.panel is None else f", panel {' x '.join(map(str, self.panel))}"
         side = ", one real number of side information a user" if self.n_side else ""
-        return f"{self.domain}{taps}, {self._formula()}, layout {self.layout}{side}"
+        return f"{self.domain}{taps}{panel}, {self._formula()}, layout {self.layout}{side}"
 
     def _formula(self) -> str:
         if self.scaling == "none":
@@ -169,10 +194,24 @@ class Convention:
         body = {
             "global": "x",
             "sample_peak": "x / max|x| per user",
+            "sample_modulus": "x / max modulus of x per user",
             "sample_norm": "x / ||x|| per user",
             "zscore": "(x - mean) / std",
         }[self.scaling]
         return f"y = {factor}{body}" + (f" + {self.offset:g}" if self.offset else "")
+
+    def energy_lost(self, x: Tensor) -> Tensor:
+        """Share of each user's energy that the crop throws away (`channels.crop_delay`).
+
+        Args:
+            x: Real (N, 2 n_rx, n_tx, n_delay).
+        Returns:
+            Share [1], float64 (N,); 0 without a crop.
+        Raises:
+            CsiAuditError: x is not (N, *event_shape), or a user is not finite or has no energy.
+        """
+        self._check_audit_space(x)
+        return crop_delay(x, self.crop_delay or self.event_shape[2])[1]
 
     def to_own(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Audit-space channels in the compressor's form.
@@ -184,12 +223,7 @@ class Convention:
         Raises:
             CsiAuditError: x is not (N, *event_shape).
         """
-        if x.is_complex() or tuple(x.shape[1:]) != self.event_shape:
-            raise CsiAuditError(
-                f"x must be real (N, {', '.join(map(str, self.event_shape))}) angular-delay; got "
-                f"{x.dtype} {tuple(x.shape)}. Is this the spatial-frequency domain, or another "
-                "array? See channels.audit_space."
-            )
+        self._check_audit_space(x)
         w = self._to_domain(x)
         side = self._side(w)
         mean, divisor = self._constants(w, side)
@@ -212,24 +246,64 @@ class Convention:
                 f"side must be ({planes.shape[0]},), the scales that to_own returned; got "
                 f"{None if side is None else tuple(side.shape)}."
             )
-        mean, divisor = self._constants(planes, side)
-        w = (planes - self.offset) / (self.scale or 1.0) * divisor + mean
+        w = self.unscale(planes, side)
         if self.domain == "spatial-frequency":
-            return stack_real(to_angular_delay(to_complex(w)))
+            return stack_real(to_angular_delay(to_complex(w), self.panel))
         return torch.nn.functional.pad(w, (0, self.event_shape[2] - w.shape[-1]))
+
+    def unscale(self, planes: Tensor, side: Tensor | None = None) -> Tensor:
+        """The scaling undone, nothing else: domain, crop and axes stay as they are.
+
+            w = (planes - offset) s / scale + mean
+
+        Args:
+            planes: Real (N, 2 n_rx, n_tx, n), or the same as complex (N, n_rx, n_tx, n).
+            side: s_n (N,); None if it is lost, then s_n = 1 and every user keeps a scale of its
+                own, which unit power hides.
+        Returns:
+            w, in the form of planes.
+        Raises:
+            CsiAuditError: wrong shape of planes or side.
+        """
+        pairs, n_tx, n_delay = self.event_shape
+        shape = (pairs, n_tx, self.crop_delay or n_delay)
+        real = stack_real(planes) if planes.is_complex() and planes.ndim == 4 else planes
+        if tuple(real.shape[1:]) != shape or real.is_complex():
+            raise CsiAuditError(
+                f"planes must be real (N, {', '.join(map(str, shape))}), or its complex form; got "
+                f"{planes.dtype} {tuple(planes.shape)}."
+            )
+        if self.n_side and side is not None and side.shape != real.shape[:1]:
+            raise CsiAuditError(
+                f"side must be ({real.shape[0]},), one scale a user; got {tuple(side.shape)}."
+            )
+        mean, divisor = self._constants(real, side)
+        w = (real - self.offset) / (self.scale or 1.0) * divisor + mean
+        return to_complex(w) if planes.is_complex() else w
+
+    def _check_audit_space(self, x: Tensor) -> None:
+        if x.is_complex() or tuple(x.shape[1:]) != self.event_shape:
+            raise CsiAuditError(
+                f"x must be real (N, {', '.join(map(str, self.event_shape))}) angular-delay; got "
+                f"{x.dtype} {tuple(x.shape)}. Is this the spatial-frequency domain, or another "
+                "array? See channels.audit_space."
+            )
 
     def _to_domain(self, x: Tensor) -> Tensor:
         if self.domain == "spatial-frequency":
-            return stack_real(to_spatial_frequency(to_complex(x)))
+            return stack_real(to_spatial_frequency(to_complex(x), self.panel))
         return x[..., : self.crop_delay]
 
     def _side(self, w: Tensor) -> Tensor | None:
         flat = w.flatten(1)
         if self.scaling == "sample_peak":
             return flat.abs().amax(1).clamp_min(self.floor)
+        # Square roots of clamped squares, so that the gradient at w = 0 is 0 and not NaN.
+        if self.scaling == "sample_modulus":
+            modulus = w[:, 0::2].square() + w[:, 1::2].square()
+            return modulus.flatten(1).amax(1).clamp_min(self.floor**2).sqrt()
         if self.scaling == "sample_norm":
             n_complex = flat.shape[1] / 2
-            # The square root of a clamped square, so that the gradient at w = 0 is 0 and not NaN.
             return flat.square().sum(1).clamp_min(self.floor**2 * n_complex).sqrt()
         return None
 

@@ -6,12 +6,15 @@ taken on either side. Nothing here knows files, labels or units of delay.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from channels.support import CsiAuditError
 
 __all__ = [
+    "Panel",
     "crop_delay",
     "onto_sphere",
     "stack_real",
@@ -20,6 +23,8 @@ __all__ = [
     "to_spatial_frequency",
     "unit_power",
 ]
+
+Panel = tuple[int, int, int]  # polarisations, rows, columns of an antenna axis, row-major
 
 _BLOCK = 1024  # users a pass: bounds the float64 copies
 
@@ -32,39 +37,57 @@ def _check_complex(x: Tensor, name: str) -> None:
         )
 
 
-def to_angular_delay(h: Tensor) -> Tensor:
+def to_angular_delay(h: Tensor, panel: Panel | None = None) -> Tensor:
     """Angular-delay form of spatial-frequency channels.
 
         x[b, d] = 1/sqrt(n_tx n_sub) sum_{a,k} h[a, k] exp(-j 2 pi a b/n_tx) exp(+j 2 pi k d/n_sub)
 
     Unitary. A path of delay tau falls on tap tau * bandwidth, one at u = sin(az) cos(el) on beam
     u n_tx / 2 of a half-wavelength array; negative u wrap to the upper bins (FFT storage order).
+    A panel has the transform over rows and over columns, each polarisation on its own.
 
     Args:
         h: Channels, complex (..., n_tx, n_sub), any scale.
+        panel: (n_pol, n_rows, n_columns) of the antenna axis, row-major; None is one row.
     Returns:
         Complex (..., n_tx, n_delay), n_delay = n_sub.
     Raises:
-        CsiAuditError: h is real or has fewer than two axes.
+        CsiAuditError: h is real, has fewer than two axes, or another number of antennas.
     """
     _check_complex(h, "h")
-    x: Tensor = torch.fft.ifft(torch.fft.fft(h, dim=-2, norm="ortho"), dim=-1, norm="ortho")
+    shaped, axes = _as_panel(h, panel, "h")
+    beams = torch.fft.fftn(shaped, dim=axes, norm="ortho").reshape(h.shape)
+    x: Tensor = torch.fft.ifft(beams, dim=-1, norm="ortho")
     return x
 
 
-def to_spatial_frequency(x: Tensor) -> Tensor:
+def to_spatial_frequency(x: Tensor, panel: Panel | None = None) -> Tensor:
     """Spatial-frequency form of angular-delay channels: exact inverse of `to_angular_delay`.
 
     Args:
         x: Complex (..., n_tx, n_delay).
+        panel: As in `to_angular_delay`.
     Returns:
         Complex (..., n_tx, n_sub), n_sub = n_delay.
     Raises:
-        CsiAuditError: x is real or has fewer than two axes.
+        CsiAuditError: x is real, has fewer than two axes, or another number of antennas.
     """
     _check_complex(x, "x")
-    h: Tensor = torch.fft.ifft(torch.fft.fft(x, dim=-1, norm="ortho"), dim=-2, norm="ortho")
+    shaped, axes = _as_panel(torch.fft.fft(x, dim=-1, norm="ortho"), panel, "x")
+    h: Tensor = torch.fft.ifftn(shaped, dim=axes, norm="ortho").reshape(x.shape)
     return h
+
+
+def _as_panel(h: Tensor, panel: Panel | None, name: str) -> tuple[Tensor, tuple[int, ...]]:
+    """h with its antenna axis unfolded into the panel, and the axes the array transform runs on."""
+    if panel is None:
+        return h, (-2,)
+    if math.prod(panel) != h.shape[-2]:
+        raise CsiAuditError(
+            f"{name} must have {' x '.join(map(str, panel))} antennas (pol x rows x columns); "
+            f"got {h.shape[-2]} in {tuple(h.shape)}."
+        )
+    return h.unflatten(-2, panel), (-3, -2)
 
 
 def crop_delay(x: Tensor, n: int) -> tuple[Tensor, Tensor]:

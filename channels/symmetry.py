@@ -89,12 +89,13 @@ def flip_array(x: Tensor, mask: Tensor | None = None) -> Tensor:
     return torch.where(mask.to(x.device).view(-1, 1, 1, 1), flipped, x)
 
 
-def random_symmetry(x: Tensor, *, generator: torch.Generator) -> Tensor:
+def random_symmetry(x: Tensor, *, generator: torch.Generator, flip: bool = True) -> Tensor:
     """Each user under its own random global phase, and flipped with probability 1/2.
 
     Args:
         x: Real (N, 2 n_rx, n_tx, n_delay).
         generator: Source of the draws (its own device; draws move to x's).
+        flip: False for panels, whose mirror image is another array.
     Returns:
         Same shape; one pass over x for both symmetries.
     Raises:
@@ -102,6 +103,8 @@ def random_symmetry(x: Tensor, *, generator: torch.Generator) -> Tensor:
     """
     _check(x)
     draw = torch.rand(2, x.shape[0], generator=generator, device=generator.device).to(x.device)
-    flip = (draw[1] < 0.5).view(-1, 1, 1, 1)
-    angle = 2 * math.pi * draw[0].double().view(-1, 1, 1, 1) + _ramp(x) * flip
-    return _turn(torch.where(flip, _reflect(x), x), angle)
+    phase = 2 * math.pi * draw[0].double().view(-1, 1, 1, 1)
+    if not flip:
+        return _turn(x, phase)
+    flipped = (draw[1] < 0.5).view(-1, 1, 1, 1)
+    return _turn(torch.where(flipped, _reflect(x), x), phase + _ramp(x) * flipped)

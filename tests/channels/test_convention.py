@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from channels import ChannelSet, Convention, CsiAuditError, audit_space
+from channels import (
+    ChannelSet,
+    Convention,
+    CsiAuditError,
+    audit_space,
+    crop_delay,
+    to_complex,
+    to_spatial_frequency,
+)
 
 DOMAINS = ["angular-delay", "spatial-frequency"]
 LAYOUTS = {
@@ -22,6 +30,7 @@ SCALINGS: dict[str, dict[str, Any]] = {
     "none": {},
     "global": {"scale": 0.1, "offset": 0.5},
     "sample_peak": {"scale": 0.5, "offset": 0.5},
+    "sample_modulus": {"scale": 0.5, "offset": 0.5},
     "sample_norm": {},
     "zscore": {"mean": (0.2, -0.1), "std": (0.5, 2.0), "scale": 0.3, "offset": 0.1},
 }
@@ -39,15 +48,17 @@ def draw(seed: int, n: int = 3, scale: float = 1.0) -> Tensor:
     st.sampled_from(sorted(LAYOUTS)),
     st.integers(0, 2**31),
     st.sampled_from([1e-3, 1.0, 30.0]),
+    st.sampled_from([None, (1, 2, 2), (2, 1, 2), (2, 2, 1)]),
 )
 def test_conventions_invert(
-    domain: Any, scaling: Any, layout: Any, seed: int, scale: float
+    domain: Any, scaling: Any, layout: Any, seed: int, scale: float, panel: Any
 ) -> None:
     convention = Convention(
         domain=domain,
         scaling=scaling,
         layout=layout,
         event_shape=(2, 4, 8),
+        panel=panel,
         **SCALINGS[scaling],
     )
     x = draw(seed, scale=scale)
@@ -68,7 +79,7 @@ def test_cropped_taps_come_back_as_zero(crop: int, layout: Any, seed: int) -> No
 
 
 @pytest.mark.property
-@given(st.sampled_from(["sample_peak", "sample_norm"]), st.integers(0, 2**31))
+@given(st.sampled_from(["sample_peak", "sample_modulus", "sample_norm"]), st.integers(0, 2**31))
 def test_per_sample_scalings_forget_the_scale(scaling: Any, seed: int) -> None:
     convention = Convention(scaling=scaling, event_shape=(2, 4, 8))
     x = draw(seed)
@@ -84,6 +95,76 @@ def test_sample_peak_fills_the_unit_interval() -> None:
     assert torch.equal(side, x.abs().amax((1, 2, 3)))
     extremes = (y - 0.5).abs().amax((1, 2, 3))
     assert torch.allclose(extremes, torch.full((3,), 0.5, dtype=torch.float64))
+
+
+@pytest.mark.unit
+def test_sample_modulus_puts_the_largest_modulus_at_one() -> None:
+    x = draw(0)
+    y, side = Convention(scaling="sample_modulus", event_shape=(2, 4, 8)).to_own(x)
+    assert side is not None
+    assert torch.allclose(side, to_complex(x).abs().amax((1, 2, 3)))
+    assert torch.allclose(to_complex(y).abs().amax((1, 2, 3)), torch.ones_like(side))
+
+
+@pytest.mark.property
+@given(
+    st.sampled_from(DOMAINS),
+    st.sampled_from(sorted(SCALINGS)),
+    st.sampled_from([None, 5]),
+    st.integers(0, 2**31),
+)
+def test_unscale_undoes_the_scaling_and_nothing_else(
+    domain: Any, scaling: Any, crop: Any, seed: int
+) -> None:
+    crop = crop if domain == "angular-delay" else None
+    where = {"domain": domain, "crop_delay": crop, "event_shape": (2, 4, 8)}
+    w, _ = Convention(**where).to_own(draw(seed))
+    scaled = Convention(**where, scaling=scaling, **SCALINGS[scaling])
+    y, side = scaled.to_own(draw(seed))
+    assert torch.allclose(scaled.unscale(y, side), w, atol=1e-12)
+    assert torch.allclose(scaled.unscale(to_complex(y), side), to_complex(w), atol=1e-12)
+    if side is not None:  # the users' scales lost: equal but for one positive factor a user
+        ratio = w / scaled.unscale(y)
+        assert torch.allclose(ratio, side.view(-1, 1, 1, 1).expand_as(w), rtol=1e-6)
+
+
+@pytest.mark.unit
+def test_the_panel_belongs_to_the_change_of_domain() -> None:
+    x = draw(0)
+    own = {"domain": "spatial-frequency", "layout": "complex", "event_shape": (2, 4, 8)}
+    for panel in (None, (1, 2, 2), (2, 1, 2)):
+        y, _ = Convention(panel=panel, **own).to_own(x)  # type: ignore[arg-type]
+        assert torch.equal(y, to_spatial_frequency(to_complex(x), panel))
+    assert not torch.allclose(y, to_spatial_frequency(to_complex(x)))
+
+
+@pytest.mark.unit
+def test_fields_may_come_from_json() -> None:
+    lists: dict[str, Any] = {"event_shape": [2, 4, 8], "panel": [2, 1, 2], "mean": [0.1]}
+    from_json = Convention(scaling="zscore", std=[2.0], **lists)  # type: ignore[arg-type]
+    plain = Convention(
+        scaling="zscore", std=(2.0,), mean=(0.1,), event_shape=(2, 4, 8), panel=(2, 1, 2)
+    )
+    assert from_json == plain
+    assert hash(from_json) == hash(plain)
+
+
+@pytest.mark.unit
+def test_energy_lost_is_that_of_the_crop(sample: ChannelSet) -> None:
+    x = audit_space(sample.subset(slice(50)))
+    lost = Convention(crop_delay=8).energy_lost(x)
+    assert torch.equal(lost, crop_delay(x, 8)[1])
+    kept = Convention(crop_delay=8)
+    back = kept.from_own(kept.to_own(x)[0])
+    error = (back - x).double().square().sum((1, 2, 3)) / x.double().square().sum((1, 2, 3))
+    assert torch.allclose(lost, error, rtol=1e-5)
+    assert 0.02 < float(lost.mean()) < 0.2
+    for whole in (Convention(), Convention(domain="spatial-frequency")):
+        assert torch.equal(whole.energy_lost(x), torch.zeros(50, dtype=torch.float64))
+    with pytest.raises(CsiAuditError, match=r"x must be real \(N, 2, 32, 32\) angular-delay"):
+        kept.energy_lost(x[..., :8])
+    with pytest.raises(CsiAuditError, match="x must have power in every user; 50 of 50"):
+        kept.energy_lost(0 * x)
 
 
 @pytest.mark.unit
@@ -133,7 +214,7 @@ def test_conventions_pass_exact_gradients(domain: Any, scaling: Any) -> None:
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("scaling", ["sample_peak", "sample_norm"])
+@pytest.mark.parametrize("scaling", ["sample_peak", "sample_modulus", "sample_norm"])
 def test_the_floor_keeps_the_gradient_of_nothing_finite(scaling: Any) -> None:
     convention = Convention(scaling=scaling, event_shape=(2, 4, 8))
     x = torch.zeros(1, 2, 4, 8, requires_grad=True)
@@ -153,6 +234,11 @@ def test_describe() -> None:
     )
     other = Convention(domain="spatial-frequency", scaling="global", scale=0.125)
     assert other.describe() == "spatial-frequency, y = 0.125 x, layout planes"
+    panel = Convention(panel=(2, 4, 4), scaling="sample_modulus")
+    assert panel.describe() == (
+        "angular-delay, 32 of 32 taps, panel 2 x 4 x 4, y = x / max modulus of x per user, "
+        "layout planes, one real number of side information a user"
+    )
 
 
 @pytest.mark.unit
@@ -172,6 +258,9 @@ def test_describe() -> None:
         ({"mean": (0.0,), "std": (1.0,)}, "mean and std must be given with scaling 'zscore', and"),
         ({"scaling": "zscore", "mean": (0.0,), "std": (0.0,)}, "std must be positive; got"),
         ({"scaling": "zscore", "mean": (0.0,) * 3, "std": (1.0,)}, "mean must hold 1 or 2 values"),
+        ({"panel": (1, 4, 4)}, r"panel must be .* product of n_tx = 32; got \(1, 4, 4\)"),
+        ({"panel": (32,)}, r"panel must be \(n_pol, n_rows, n_columns\)"),
+        ({"panel": (-1, -4, 8)}, r"panel must be \(n_pol, n_rows, n_columns\)"),
         ({"floor": 0.0}, r"floor must lie in \(0, 0\.5\]; got 0"),
     ],
 )
@@ -191,3 +280,9 @@ def test_bad_tensors() -> None:
         convention.from_own(y.flatten(1), side)
     with pytest.raises(CsiAuditError, match=r"side must be \(5,\), .*to_own returned; got None"):
         convention.from_own(y)
+    with pytest.raises(CsiAuditError, match=r"planes must be real \(N, 2, 32, 32\), or its comp"):
+        convention.unscale(y.flatten(1))
+    with pytest.raises(CsiAuditError, match=r"planes must be real .* got torch.complex64 \(5, 2,"):
+        convention.unscale(y + 0j)
+    with pytest.raises(CsiAuditError, match=r"side must be \(5,\), one scale a user; got \(4,\)"):
+        convention.unscale(y, side[:4])
