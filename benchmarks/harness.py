@@ -150,16 +150,18 @@ def write_result(
     sizes: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     checks: Sequence[Check],
+    data: str | None = None,
 ) -> Path:
     """Write the result file, whole or not at all, and print its rows and verdicts.
 
-    Every row gets a key `data`: the split, or "bundled sample".
+    Every row gets a key `data`: the split, or "bundled sample", or what the benchmark made itself.
 
     Args:
         options: Options of this run.
         sizes: Sample sizes and step counts, by name.
         rows: The figures, one mapping a row.
         checks: The targets.
+        data: What the rows were computed on, if not on the channels of the options.
     Returns:
         The path of the file.
     Raises:
@@ -169,7 +171,7 @@ def write_result(
     ids = [item.id for item in checks]
     if len(set(ids)) < len(ids):
         raise ValueError(f"checks must have ids of their own; got {ids}.")
-    label = {"data": options.data_label}
+    label = {"data": options.data_label if data is None else data}
     labelled = [{**label, **row, **label} for row in rows]  # first in order, and no row's own
     record = {
         "name": options.name,

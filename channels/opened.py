@@ -1,19 +1,22 @@
-"""What a reader hands over: `Opened`, a stream of blocks of users and what the file says of itself.
+"""What a reader is asked (`ReadOptions`) and what it hands over (`Opened`): rows of users on demand
+and what the file says of itself.
 
-Scaling to unit power comes later, once for all formats, in `readers.load_channels`.
+Offsets, domains and unit power come later, once for all formats, in `readers.load_channels`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from channels.domains import Panel
 from channels.support import CsiAuditError
 
-__all__ = ["BLOCK", "LABELS", "Opened", "as_number", "damaged"]
+__all__ = ["BLOCK", "LABELS", "Opened", "ReadOptions", "as_number", "damaged"]
 
 BLOCK = 1024  # users a block
 
@@ -30,27 +33,54 @@ LABELS: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """What the user says of a file; None leaves it to the file.
+
+    Attributes:
+        variable: Array that holds the channels.
+        axes: Names of its axes in the file's order (see `channels.axes`).
+        n_sub: Subcarriers.
+        bandwidth_hz: Bandwidth [Hz].
+    """
+
+    variable: str | None = None
+    axes: str | Sequence[str] | None = None
+    n_sub: int | None = None
+    bandwidth_hz: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Opened:
     """A file as its reader sees it, before scaling.
 
     Attributes:
-        shape: (N, n_rx, n_tx, n_sub).
-        blocks: Consecutive users, complex (n, n_rx, n_tx, n_sub) each, raw scale.
-        power_db: Gain that the file has already taken out of h [dB], (N,); None if it has not.
+        shape: (N, n_rx, n_tx, n) of all that `read` can give.
+        read: (start, stop) -> users start..stop-1 as stored, complex (stop - start, n_rx, n_tx, n);
+            any order, any number of times.
         labels: Under the compact names, others under their own, one row a user.
-        carrier_hz, bandwidth_hz, array, scenario: What the file says; None if it does not.
         format: Name for reports.
+        power_db: Gain that the file has already taken out of h [dB], (N,); None if it has not.
+        carrier_hz, bandwidth_hz, array, scenario: What the file says; None if it does not.
+        panel: (n_pol, n_rows, n_columns) of the transmit axis; None for one row.
+        domain: Of the last two axes of what `read` gives: (antenna, subcarrier) or (beam, delay).
+        scaling: "raw" if the format rules out offsets and per-user scalings, "detect" if the
+            numbers must tell.
+        notices: What the reader assumed or found, a sentence each.
     """
 
     shape: tuple[int, int, int, int]
-    blocks: Iterator[np.ndarray]
-    power_db: np.ndarray | None
-    labels: Mapping[str, np.ndarray]
-    carrier_hz: float | None
-    bandwidth_hz: float | None
-    array: str | None
-    scenario: str | None
+    read: Callable[[int, int], np.ndarray]
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     format: str
+    power_db: np.ndarray | None = None
+    carrier_hz: float | None = None
+    bandwidth_hz: float | None = None
+    array: str | None = None
+    scenario: str | None = None
+    panel: Panel | None = None
+    domain: Literal["spatial-frequency", "angular-delay"] = "spatial-frequency"
+    scaling: Literal["detect", "raw"] = "detect"
+    notices: tuple[str, ...] = ()
 
 
 def as_number(value: object) -> float | None:

@@ -1,87 +1,50 @@
 """`load_channels`: a channel file in, a `ChannelSet` out, told by content and not by name.
 
-Each reader turns its format into an `opened.Opened`. Scaling to unit power, overrides and the
-errors of bad users are common to all formats and live here.
+A container (HDF5, MATLAB, numpy, PyTorch) gives named arrays, the first layout that knows them
+gives an `opened.Opened`, and `reading.Reading` brings every format to unit power.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from channels.axes import axis_order
 from channels.channel_set import ChannelSet, Grid, Source
-from channels.domains import check_power, scale_users
-from channels.file_checks import check_file, numbers, recognise
-from channels.opened import LABELS, Opened
-from channels.readers_hdf5 import open_hdf5
-from channels.readers_matlab import open_mat5
-from channels.support import CsiAuditError, file_sha256
+from channels.domains import Panel
+from channels.file_checks import check_file, recognise
+from channels.labels import label_tensors
+from channels.layouts_plain import plain_layout
+from channels.layouts_public import PUBLIC_LAYOUTS
+from channels.lazy_rows import LazyRows
+from channels.opened import BLOCK, Opened, ReadOptions
+from channels.readers_hdf5 import compact_layout, hdf5_workspace, opened_hdf5
+from channels.readers_matlab import mat5_workspace
+from channels.readers_numpy import numpy_workspace
+from channels.readers_paths import is_quadriga_paths, open_quadriga_paths
+from channels.readers_torch import torch_workspace
+from channels.reading import Reading
+from channels.support import CsiAuditError, file_sha256, load_object
+from channels.workspace import Workspace
 
-__all__ = ["load_channels"]
+__all__ = ["grid_of", "load_channels", "open_channels"]
 
-OPENERS = {"hdf5": open_hdf5, "mat5": open_mat5}
-ROUNDING_DB = 0.01  # how far float16 storage moves a user's power
-
-
-def _label_tensors(path: Path, found: Mapping[str, np.ndarray], n: int) -> dict[str, Tensor]:
-    """Labels as tensors: bool `is_los`, int64 `drop_seed`, float32 the other known ones.
-
-    Labels of other names keep their kind: bool, int64, float32 or float64.
-    """
-    kinds = dict.fromkeys(LABELS, torch.float32) | {"is_los": torch.bool, "drop_seed": torch.int64}
-    labels = {}
-    for name, value in found.items():
-        if value.dtype.kind not in "biuf":
-            raise CsiAuditError(f"{path}: label {name} must hold numbers; got {value.dtype}.")
-        row = torch.from_numpy(_plain(numbers(path, name, value, n)))
-        labels[name] = row.to(kinds.get(name, row.dtype))
-    return labels
-
-
-def _plain(array: np.ndarray) -> np.ndarray:
-    """Numbers of any width and byte order as bool, int64, float32 or float64."""
-    real = np.float64 if array.dtype.itemsize > 4 else np.float32
-    return array.astype({"b": np.bool_, "i": np.int64, "u": np.int64}.get(array.dtype.kind, real))
-
-
-def _scaled(path: Path, opened: Opened) -> tuple[Tensor, Tensor]:
-    """Stream the users into unit power: (h complex64, power_db), or the error that names them."""
-    n = opened.shape[0]
-    h = torch.empty(opened.shape, dtype=torch.complex64)
-    power_db = torch.empty(n)
-    non_finite, zero = torch.zeros(2, n, dtype=torch.bool)
-    start = 0
-    for block in opened.blocks:
-        part = slice(start, start + len(block))
-        unit = scale_users(torch.from_numpy(block))
-        h[part], power_db[part], non_finite[part], zero[part] = unit
-        start += len(block)
-    try:
-        check_power(non_finite, zero)
-    except CsiAuditError as error:
-        raise CsiAuditError(f"{path}: {error}") from None
-    if opened.power_db is not None:
-        rounding = power_db.abs() < ROUNDING_DB
-        stored_db = torch.from_numpy(numbers(path, "power_db", opened.power_db, n)).float()
-        power_db = stored_db + torch.where(rounding, 0.0, power_db)
-    return h, power_db
-
-
-def _grid(path: Path, opened: Opened, bandwidth_hz: float | None) -> Grid:
-    try:
-        return Grid(
-            carrier_hz=opened.carrier_hz,
-            bandwidth_hz=opened.bandwidth_hz if bandwidth_hz is None else float(bandwidth_hz),
-            n_sub=opened.shape[3],
-            array=opened.array,
-        )
-    except CsiAuditError as error:
-        raise CsiAuditError(f"{path}: {error}") from None
+_LARGE = 1 << 30  # bytes of channels that are rather left in their file
+Container = Callable[[Path, ReadOptions], Workspace]
+CONTAINERS: dict[str, Container] = {
+    "hdf5": lambda path, options: hdf5_workspace(path, options.variable),
+    "mat5": lambda path, _: mat5_workspace(path),
+    "numpy": lambda path, _: numpy_workspace(path),
+    "torch": lambda path, _: torch_workspace(path),
+}
 
 
 def load_channels(
@@ -91,42 +54,162 @@ def load_channels(
     axes: str | Sequence[str] | None = None,
     n_sub: int | None = None,
     bandwidth_hz: float | None = None,
+    panel: Panel | None = None,
+    lazy: bool | None = False,
 ) -> ChannelSet:
     """Channels of a file, each user at unit mean power, with labels and grid.
 
-    Formats: compact HDF5 (`channels.write_channels`), MATLAB v5/v7 and v7.3 `.mat` with complex
-    [user, antenna, subcarrier] or [user, rx, tx, subcarrier]. QuaDRiGa's `fr` gives [rx, tx,
-    carrier, snapshot]: permute before saving, or name the order in `axes`.
+    Formats, told by content: compact HDF5 (`channels.write_channels`), QuaDRiGa matrices and
+    `channel.fr` in MATLAB v5/v7 and v7.3, QuaDRiGa and quadriga-lib path-level HDF5, COST2100,
+    DeepMIMO, Sionna, UT Austin, OPPO, and complex arrays in HDF5, .npy, .npz and .pt. What was
+    assumed or found on the way is in `source.notices`, the file's own form in `source.convention`.
 
     Args:
-        path: File; its content decides, not its extension.
-        variable: Array to read. Default: `h` (compact); `H`, or the only array of 3 or 4 axes
-            (.mat).
-        axes: Axis names of that array in the file's order (MATLAB's for .mat): "rx,tx,sub,user"
-            for QuaDRiGa's `fr` as it is. Compact HDF5 has fixed axes and takes none.
-        n_sub: Subcarriers you expect; files of sampled channels must hold just as many.
+        path: File, or your own loader as `file.py:function` or `package.module:function`, which is
+            called without arguments and returns a ChannelSet or a complex array [user, tx, sub] or
+            [user, rx, tx, sub].
+        variable: Array to read, where several could be meant.
+        axes: Names of that array's axes in the file's order (MATLAB's for .mat), where they are
+            not clear: "rx,tx,sub,user" for QuaDRiGa's `fr`, "user,reim,beam,delay" for real and
+            imaginary planes in the angular-delay domain. See `channels.axes`.
+        n_sub: Subcarriers: at which to sample files of paths (default 32); to pad cropped
+            angular-delay files to; otherwise a check.
         bandwidth_hz: Bandwidth [Hz], in place of the file's own or of a missing one. It scales the
-            delay axis; no channel changes.
+            delay axis; only files of paths change their channels with it.
+        panel: (n_pol, n_rows, n_columns) of the transmit axis, row-major, if it is no single row.
+        lazy: Leave the channels in the file: `h` reads the users that are sliced. One pass is made
+            here all the same, to refuse bad users before any work is begun. None leaves those in
+            the file that would take more than 1 GiB.
     Returns:
         ChannelSet with h complex64 (N, n_rx, n_tx, n_sub).
     Raises:
         CsiAuditError: one line with file, value and way out.
     """
-    file = Path(path)
-    check_file(file)
-    opened = OPENERS[recognise(file)](file, variable, axes)
-    if n_sub is not None and n_sub != opened.shape[3]:
-        raise CsiAuditError(
-            f"n_sub must be {opened.shape[3]}, the subcarriers in {file}; got {n_sub}. "
-            "Only files of paths can be sampled at another count."
-        )
-    h, power_db = _scaled(file, opened)
-    grid = _grid(file, opened, bandwidth_hz)
+    options = ReadOptions(variable=variable, axes=axes, n_sub=n_sub, bandwidth_hz=bandwidth_hz)
+    spec = os.fspath(path)
+    if _names_code(spec):
+        return _user_channels(spec, options, panel)
+    file = Path(spec)
+    opened = open_channels(file, options)
+    opened = opened if panel is None else replace(opened, panel=panel)
+    large = 8 * math.prod(opened.shape) > _LARGE
+    return _channel_set(
+        opened, options, spec, file_sha256(file), lazy=large if lazy is None else lazy
+    )
+
+
+def open_channels(path: Path, options: ReadOptions) -> Opened:
+    """A file as its reader sees it: raw scale, users on demand.
+
+    Raises:
+        CsiAuditError: no such file, no known format, or a broken one.
+    """
+    check_file(path)
+    container = recognise(path)
+    if container == "hdf5":
+        with opened_hdf5(path) as file:
+            paths = is_quadriga_paths(file)
+        if paths:
+            return open_quadriga_paths(path, options)
+    workspace = CONTAINERS[container](path, options)
+    for layout in (compact_layout, *PUBLIC_LAYOUTS):
+        opened = layout(workspace, options)
+        if opened is not None:
+            return opened
+    return plain_layout(workspace, options)
+
+
+def _channel_set(
+    opened: Opened, options: ReadOptions, spec: str, sha256: str, *, lazy: bool
+) -> ChannelSet:
+    path = Path(spec)
+    reading = Reading(path, opened, options.n_sub)
+    shape = (*opened.shape[:3], reading.n_sub)
+    h = None if lazy else _room(path, shape)
+    scan = reading.scan(h)
+    reading.require(scan)
     source = Source(
-        path=str(path),
-        sha256=file_sha256(file),
+        path=spec,
+        sha256=sha256,
         format=opened.format,
         scenario=opened.scenario,
+        convention=reading.convention,
+        notices=reading.notices,
     )
-    labels = _label_tensors(file, opened.labels, opened.shape[0])
-    return ChannelSet(h=h, power_db=power_db, grid=grid, labels=labels, source=source)
+    labels = label_tensors(path, opened.labels, opened.shape[0])
+    try:
+        return ChannelSet(
+            h=cast(torch.Tensor, LazyRows(reading.unit, shape)) if h is None else h,
+            power_db=scan.power_db,
+            grid=grid_of(opened, reading.n_sub, options.bandwidth_hz),
+            labels=labels,
+            source=source,
+        )
+    except CsiAuditError as error:
+        raise CsiAuditError(f"{path}: {error}") from None
+
+
+def _room(path: Path, shape: tuple[int, ...]) -> torch.Tensor:
+    try:
+        return torch.empty(shape, dtype=torch.complex64)
+    except RuntimeError as error:
+        raise CsiAuditError(
+            f"{path} needs {8 * math.prod(shape) / 1e9:,.0f} GB in memory, more than there is. "
+            "Leave it in its file: lazy=True."
+        ) from error
+
+
+def grid_of(opened: Opened, n_sub: int, bandwidth_hz: float | None) -> Grid:
+    """Grid of an opened file; the user's bandwidth goes before the file's."""
+    return Grid(
+        carrier_hz=opened.carrier_hz,
+        bandwidth_hz=opened.bandwidth_hz if bandwidth_hz is None else float(bandwidth_hz),
+        n_sub=n_sub,
+        array=opened.array,
+        panel=opened.panel,
+    )
+
+
+def _names_code(spec: str) -> bool:
+    """Whether a data name means a user's loader: `file.py:attr` or `package.module:attr`."""
+    place, colon, attribute = spec.rpartition(":")
+    dotted = all(part.isidentifier() for part in attribute.split("."))
+    if not colon or not dotted or Path(spec).exists():
+        return False
+    return place.endswith(".py") or all(part.isidentifier() for part in place.split("."))
+
+
+def _user_channels(spec: str, options: ReadOptions, panel: Panel | None) -> ChannelSet:
+    """What a user's loader returns, hashed by its numbers so that a resume knows them again."""
+    loader = load_object(spec)
+    if not callable(loader):
+        raise CsiAuditError(f"{spec!r} must be a function; got {type(loader).__name__}.")
+    found = loader()
+    if isinstance(found, ChannelSet):
+        return replace(found, source=replace(found.source, path=spec, sha256=_hash(found)))
+    array = found.detach().cpu().numpy() if isinstance(found, torch.Tensor) else found
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fc":
+        raise CsiAuditError(
+            f"{spec!r} must return a ChannelSet or a complex array [user, tx, sub] or [user, rx, "
+            f"tx, sub]; got {type(found).__name__}."
+        )
+    axes = options.axes or {3: "user,tx,sub", 4: "user,rx,tx,sub"}.get(array.ndim)
+    order = axis_order(
+        Path(spec), "its array", array.shape, axes, is_complex=array.dtype.kind == "c"
+    )
+    opened = Opened(
+        shape=order.shape(array.shape),
+        read=lambda start, stop: order.read(array, start, stop),
+        format=f"array of {spec}",
+        panel=panel or order.panel(array.shape),
+        domain=order.domain,
+    )
+    sha256 = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+    return _channel_set(opened, options, spec, sha256, lazy=False)
+
+
+def _hash(channels: ChannelSet) -> str:
+    digest = hashlib.sha256(repr(channels.grid).encode())
+    for start in range(0, len(channels), BLOCK):
+        digest.update(channels.h[start : start + BLOCK].contiguous().cpu().numpy().data)
+    return digest.hexdigest()

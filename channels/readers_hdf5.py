@@ -1,4 +1,4 @@
-"""HDF5 layouts of channels: the compact file of this project and MATLAB v7.3.
+"""HDF5: the container, the compact layout of this project, and MATLAB v7.3 as a workspace.
 
 Only data inside the file is read: external links, external raw storage and virtual datasets, which
 would open other files of the machine, are refused.
@@ -6,7 +6,7 @@ would open other files of the machine, are refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,20 @@ from typing import Any
 import h5py
 import numpy as np
 
-from channels.file_checks import choose_variable
-from channels.opened import BLOCK, LABELS, Opened, as_number, damaged
-from channels.readers_matlab import open_matlab
+from channels.labels import column, labels_of, left_out
+from channels.opened import Opened, ReadOptions, as_number, damaged
+from channels.readers_matlab import refuse_objects
 from channels.support import CsiAuditError
+from channels.workspace import Array, Workspace, check_declared
 
-__all__ = ["open_hdf5"]
+__all__ = ["compact_layout", "hdf5_workspace", "opened_hdf5"]
 
-MOST_VALUES = 1024  # numbers a user that a label may always hold
+_DEEPEST, _MOST_ARRAYS = 4, 4096  # groups within groups, arrays a file: cycles of links end here
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+def opened_hdf5(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file for reading; whatever h5py raises on a damaged one becomes a CsiAuditError."""
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -35,51 +37,127 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise damaged(path, error) from error
 
 
-def _own_datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
-    """Top-level datasets whose bytes lie in this file: no soft or external link is followed."""
-    found = {}
-    for name in file:
-        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-            continue
-        item = file.get(name)
-        if isinstance(item, h5py.Dataset) and not item.is_virtual and item.external is None:
-            found[name] = item
-    return found
+class _Stored:
+    """A dataset of a file that is open only while it is read, so that rows may be fetched at any
+    time, in any process.
+
+    MATLAB's axes run the other way and its complex numbers are pairs {real, imag}.
+    """
+
+    def __init__(self, path: Path, dataset: h5py.Dataset, *, matlab: bool) -> None:
+        self._path, self._name, self._matlab = path, dataset.name, matlab
+        self._pair = dataset.dtype.names == ("real", "imag")
+        self.shape = tuple(dataset.shape[::-1] if matlab else dataset.shape)
+        self.dtype = dataset.dtype
+        if self._pair:
+            self.dtype = np.result_type(dataset.dtype["real"], np.complex64)
+        stored = min(dataset.id.get_storage_size(), path.stat().st_size)
+        self._declared = (dataset.dtype.itemsize, stored)
+
+    def __getitem__(self, key: Any) -> Any:
+        check_declared(self._path, self._name, self.shape, *self._declared)
+        if self._matlab and isinstance(key, tuple) and key:
+            key = tuple(reversed(key))
+        with opened_hdf5(self._path) as file:
+            value = file[self._name][key]
+        if self._pair:
+            value = value["real"] + 1j * value["imag"]
+        return np.asarray(value).T if self._matlab else value
+
+
+def _own(group: h5py.Group, name: str) -> h5py.Dataset | h5py.Group | None:
+    """What lies under a name, None if its bytes are elsewhere: no soft or external link is
+    followed, no virtual dataset or raw storage opened."""
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        return None
+    item = group.get(name)
+    if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external is not None):
+        return None
+    return item
+
+
+def _own_datasets(group: h5py.Group, deepest: int = _DEEPEST) -> Iterator[h5py.Dataset]:
+    """Datasets whose bytes lie in this file."""
+    for name in group:
+        item = _own(group, name) if name != "#refs#" else None
+        if isinstance(item, h5py.Dataset):
+            yield item
+        elif isinstance(item, h5py.Group) and deepest > 0:
+            yield from _own_datasets(item, deepest - 1)
 
 
 def _check_foreign(path: Path, file: h5py.File, variable: str | None) -> None:
     """Say so when the wanted variable is there, but its bytes are elsewhere."""
-    if variable is None or variable not in file.keys() - _own_datasets(file).keys():
+    if variable is None or file.get(variable, getlink=True) is None:  # the link, not its end
         return
-    if isinstance(file.get(variable, getlink=True), h5py.HardLink) and isinstance(
-        file[variable], h5py.Group
-    ):
-        inside = ", ".join(file[variable].keys())
+    item = _own(file, variable)
+    if isinstance(item, h5py.Group):
+        inside = ", ".join(item.keys())
         raise CsiAuditError(f"{path}: {variable!r} is a group ({inside}), not an array.")
-    raise CsiAuditError(
-        f"{path}: {variable!r} points into another file, which is never followed. "
-        "Copy its data into this file."
+    if item is None:
+        raise _foreign(path, [variable])
+
+
+def _foreign(path: Path, names: list[str]) -> CsiAuditError:
+    return CsiAuditError(
+        f"{path}: {', '.join(map(repr, names))} points into another file, which is never "
+        "followed. Copy its data into this file."
     )
 
 
-def open_hdf5(path: Path, variable: str | None, axes: str | Sequence[str] | None) -> Opened:
-    """`Opened` of any HDF5 layout we know.
+def hdf5_workspace(path: Path, variable: str | None = None) -> Workspace:
+    """Workspace of any HDF5 file; MATLAB v7.3 in MATLAB's axis order and types.
 
+    Args:
+        path: The file.
+        variable: The array that is wanted: links into other files are refused by its name.
     Raises:
-        CsiAuditError: truncated, of no known layout, or foreign data.
+        CsiAuditError: truncated, foreign data, objects alone, more arrays than channels ever need.
     """
-    with _opened(path) as file:
+    arrays: dict[str, Array] = {}
+    texts: dict[str, str] = {}
+    with opened_hdf5(path) as file:
         _check_foreign(path, file, variable)
-        datasets = _own_datasets(file)
-        if any("MATLAB_class" in dataset.attrs for dataset in datasets.values()):
-            return _open_v73(path, datasets, variable, axes)
-        if variable is None and "h" not in datasets:
-            listed = ", ".join(f"{k} {v.shape}" for k, v in datasets.items())
-            raise CsiAuditError(
-                f"{path} is HDF5 of no known layout: no dataset 'h' and no MATLAB classes; "
-                f"it has: {listed or ', '.join(file) or 'nothing'}."
-            )
-        return _open_compact(path, file, datasets, variable, axes)
+        attributes = {name: file.attrs[name] for name in file.attrs}
+        owned = {name: _own(file, name) for name in file}
+        matlab = any("MATLAB_class" in item.attrs for item in owned.values() if item is not None)
+        for dataset in _own_datasets(file):
+            name = dataset.name.lstrip("/")
+            kind = _text(dataset.attrs.get("MATLAB_class"))
+            if len(arrays) == _MOST_ARRAYS:
+                raise CsiAuditError(f"{path} holds more than {_MOST_ARRAYS:,} arrays.")
+            if kind == "char" or dataset.dtype.kind == "O":
+                texts |= _small_text(name, dataset, kind)
+            elif _is_numeric(dataset):
+                arrays[name] = _Stored(path, dataset, matlab=matlab)
+        foreign = [name for name, item in owned.items() if item is None]
+        if foreign and not any(len(array.shape) > 2 for array in arrays.values()):
+            raise _foreign(path, foreign)
+        if matlab and not arrays:
+            refuse_objects(path, list(file))
+    container = "MATLAB v7.3" if matlab else "HDF5"
+    return Workspace(
+        path=path, container=container, arrays=arrays, texts=texts, attributes=attributes
+    )
+
+
+def _is_numeric(dataset: h5py.Dataset) -> bool:
+    """Whether it holds numbers that are no object's insides."""
+    pair = dataset.dtype.names == ("real", "imag")
+    numbers = pair or dataset.dtype.kind in "biufc"
+    return numbers and "MATLAB_object_decode" not in dataset.attrs
+
+
+def _small_text(name: str, dataset: h5py.Dataset, kind: str | None) -> dict[str, str]:
+    """Text of a MATLAB char array (uint16) or an HDF5 string, if there is a little of it."""
+    if dataset.size is None or not 0 < dataset.size <= 4096:
+        return {}
+    if kind == "char" and dataset.dtype.kind in "ui":
+        return {name: "".join(chr(code) for code in np.asarray(dataset[()]).ravel())}
+    if h5py.check_string_dtype(dataset.dtype) is not None and dataset.size == 1:
+        value = np.asarray(dataset[()]).reshape(-1)[0]
+        return {name: _text(value) or ""}
+    return {}
 
 
 def _text(value: Any) -> str | None:
@@ -88,124 +166,77 @@ def _text(value: Any) -> str | None:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def _open_compact(
-    path: Path,
-    file: h5py.File,
-    datasets: dict[str, h5py.Dataset],
-    variable: str | None,
-    axes: str | Sequence[str] | None,
-) -> Opened:
+def compact_layout(workspace: Workspace, options: ReadOptions) -> Opened | None:
     """Compact HDF5: h real [N, 2 n_rx, n_tx, n_sub], labels beside it, facts as attributes.
 
-    A label is any other numeric dataset of N rows.
+    Told from other HDF5 by `power_db` beside h or an attribute `grid`, `domain` or `scale`.
+
+    Returns:
+        None if the file is none.
+    Raises:
+        CsiAuditError: the array is broken, or the user named axes that a compact file has not.
     """
-    if axes is not None:
+    name = options.variable or "h"
+    path, said = workspace.path, workspace.attributes
+    marked = {"grid", "domain", "scale"} & said.keys() or "power_db" in workspace.arrays
+    if workspace.container != "HDF5" or not marked or name not in workspace.arrays:
+        return None
+    array = workspace.arrays[name]
+    if array.dtype.kind != "f":
+        return None
+    if options.axes is not None:
         raise CsiAuditError(
             f"axes must be left out for {path}: compact HDF5 is always [user, re/im, tx, sub]."
         )
-    shapes = {name: tuple(dataset.shape) for name, dataset in datasets.items()}
-    name = choose_variable(path, shapes, variable, ("h",))
-    dataset = datasets[name]
-    _check_compact(path, name, dataset)
-    domain = _text(file.attrs.get("domain")) or "spatial-frequency"
+    _check_compact(path, name, array)
+    domain = _text(said.get("domain")) or "spatial-frequency"
     if domain != "spatial-frequency":
         raise CsiAuditError(
             f"{path}: domain must be spatial-frequency; got {domain!r}. "
             "Transform with channels.to_spatial_frequency before writing."
         )
-    n, pairs, n_tx, n_sub = dataset.shape
-    most = n * max(MOST_VALUES, pairs * n_tx * n_sub)
-    power_db = datasets.get("power_db")
-    sources = _label_sources(datasets, {name, "h", "power_db"}, n)
+    n, pairs, n_tx, n_sub = array.shape
+    power_db = column(workspace, "power_db", n) if "power_db" in workspace.arrays else None
+    panel = said.get("panel")
+
+    def read(start: int, stop: int) -> np.ndarray:
+        part = array[start:stop]
+        part = part.astype(np.result_type(part.dtype, np.float32), copy=False)
+        joined: np.ndarray = part[:, 0::2] + 1j * part[:, 1::2]
+        return joined
+
     return Opened(
         shape=(n, pairs // 2, n_tx, n_sub),
-        blocks=_compact_blocks(path, name),
-        power_db=None if power_db is None else _bounded(path, "power_db", power_db, most),
-        labels={ours: _bounded(path, ours, column, most) for ours, column in sources.items()},
-        carrier_hz=as_number(file.attrs.get("carrier_hz")),
-        bandwidth_hz=as_number(file.attrs.get("bandwidth_hz")),
-        array=_text(file.attrs.get("antenna")),
-        scenario=_text(file.attrs.get("scenario")),
+        read=read,
+        labels=labels_of(workspace, n, {name, "h", "power_db"}),
         format="compact HDF5",
+        power_db=power_db,
+        carrier_hz=as_number(said.get("carrier_hz")),
+        bandwidth_hz=as_number(said.get("bandwidth_hz")),
+        array=_text(said.get("antenna")),
+        scenario=_text(said.get("scenario")),
+        panel=None if panel is None else _panel(path, panel),
+        scaling="raw",
+        notices=left_out(workspace, n, {name, "power_db"}),
     )
 
 
-def _label_sources(
-    datasets: dict[str, h5py.Dataset], taken: set[str], n: int
-) -> dict[str, h5py.Dataset]:
-    """The known labels, whatever their length, then every other numeric dataset of n rows."""
-    theirs = {
-        ours: next((name for name in names if name in datasets), None)
-        for ours, names in LABELS.items()
-    }
-    known = {ours: datasets[name] for ours, name in theirs.items() if name is not None}
-    others = {
-        name: item
-        for name, item in sorted(datasets.items())
-        if name not in taken | set(theirs.values())
-        and item.dtype.kind in "biuf"
-        and item.shape[:1] == (n,)
-    }
-    return known | others
+def _panel(path: Path, value: Any) -> tuple[int, int, int]:
+    numbers = [int(n) for n in np.asarray(value).ravel()]
+    if len(numbers) != 3:
+        raise CsiAuditError(f"{path}: panel must hold three numbers; got {numbers}.")
+    return numbers[0], numbers[1], numbers[2]
 
 
-def _bounded(path: Path, name: str, dataset: h5py.Dataset, most: int) -> np.ndarray:
-    """Values of a column; a shape that was only declared must not fill the memory."""
-    if dataset.size > most:
-        raise CsiAuditError(
-            f"{path}: label {name} must hold at most {most:,} numbers, as many as the channels or "
-            f"{MOST_VALUES:,} a user; got {dataset.shape}. Take it out of the file."
-        )
-    return np.asarray(dataset[()])
-
-
-def _check_compact(path: Path, name: str, dataset: h5py.Dataset) -> None:
-    shape = tuple(dataset.shape)
-    if dataset.dtype.kind != "f":
-        raise CsiAuditError(
-            f"{path}: {name} must be real float [user, re/im, tx, sub]; "
-            f"got {dataset.dtype} {shape}."
-        )
+def _check_compact(path: Path, name: str, array: Array) -> None:
+    shape = tuple(array.shape)
     if len(shape) != 4 or shape[1] % 2:
         raise CsiAuditError(
             f"{path}: {name} must be [user, re/im, tx, sub], its second axis even (re rx0, im rx0, "
-            f"...); got {shape}. Is the imaginary part missing?"
+            f"...); got {shape}. Is the imaginary part missing, or is it another format? Name its "
+            "axes with --axes then."
         )
     if 0 in shape:
         raise CsiAuditError(
             f"{path}: {name} is empty, shape {shape}. An audit needs at least one user."
         )
-
-
-def _compact_blocks(path: Path, name: str) -> Iterator[np.ndarray]:
-    """Blocks of users; opens the file again, since a generator outlives the caller's block."""
-    with _opened(path) as file:
-        dataset = file[name]
-        for start in range(0, dataset.shape[0], BLOCK):
-            part = dataset[start : start + BLOCK]
-            part = part.astype(np.result_type(part.dtype, np.float32), copy=False)
-            yield part[:, 0::2] + 1j * part[:, 1::2]
-
-
-def _open_v73(
-    path: Path,
-    datasets: dict[str, h5py.Dataset],
-    variable: str | None,
-    axes: str | Sequence[str] | None,
-) -> Opened:
-    """MATLAB v7.3: axes reversed, complex as {real, imag}, text as uint16."""
-    shapes = {name: tuple(d.shape[::-1]) for name, d in datasets.items() if d.dtype.kind != "O"}
-
-    def load(name: str) -> np.ndarray | str:
-        return _v73_value(datasets[name])
-
-    return open_matlab(path, shapes, load, variable=variable, axes=axes, format="MATLAB v7.3")
-
-
-def _v73_value(dataset: h5py.Dataset) -> np.ndarray | str:
-    value = dataset[()]
-    if value.dtype.names == ("real", "imag"):
-        value = value["real"] + 1j * value["imag"]
-    if _text(dataset.attrs.get("MATLAB_class")) == "char":
-        return "".join(chr(code) for code in np.asarray(value).ravel())
-    return np.asarray(value).T

@@ -21,6 +21,7 @@ from typing import Any
 __all__ = [
     "CsiAuditError",
     "atomic_write",
+    "check_target",
     "did_you_mean",
     "file_sha256",
     "load_object",
@@ -76,7 +77,12 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _check_folder(target: Path) -> None:
+def check_target(target: Path) -> None:
+    """Refuse a file that could not be written, before the work that would fill it.
+
+    Raises:
+        CsiAuditError: its folder is missing or not writable, or it is a folder itself.
+    """
     folder = target.parent
     if not folder.is_dir():
         raise CsiAuditError(
@@ -108,7 +114,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         CsiAuditError: the folder is missing or not writable, or the disk refuses (full, read-only).
     """
     target = Path(path)
-    _check_folder(target)
+    check_target(target)
     temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
     try:
         yield temporary

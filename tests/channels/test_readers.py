@@ -107,9 +107,10 @@ def test_mat_v5(mat: Callable[..., Path]) -> None:
     assert channels.grid.carrier_hz == 2.655e9
     assert channels.grid.bandwidth_hz == 1e7
     assert channels.grid.array == "4-element half-wavelength ULA"
-    assert channels.source.format == "MATLAB v5"
+    assert channels.source.format == "MATLAB v5, [user, tx, sub]"
     assert channels.source.scenario == "3GPP_38.901_UMi"
-    assert set(channels.labels) == {"is_los", "delay_spread_s", "ue_pos_m", "drop_seed"}
+    known = {"is_los", "delay_spread_s", "ue_pos_m", "drop_seed"}
+    assert set(channels.labels) == known | {"shadow_fading_db"}
     assert channels.label("is_los").tolist() == [True, False, True, False, False]
     assert channels.label("ue_pos_m").shape == (N, 3)
     assert channels.label("drop_seed").dtype == torch.int64
@@ -134,7 +135,7 @@ def test_array_of_another_spacing_is_not_called_half_wavelength(mat: Callable[..
 def test_content_decides_and_not_the_extension(mat: Callable[..., Path]) -> None:
     file = mat()
     renamed = file.rename(file.with_suffix(".h5"))
-    assert load_channels(renamed).source.format == "MATLAB v5"
+    assert load_channels(renamed).source.format.startswith("MATLAB v5")
 
 
 def test_one_user(mat: Callable[..., Path]) -> None:
@@ -172,7 +173,7 @@ def test_mat_v73(tmp_path: Path) -> None:
     write_v73(tmp_path / "a.mat", variables)
     scipy.io.savemat(tmp_path / "b.mat", workspace())
     new, old = load_channels(tmp_path / "a.mat"), load_channels(tmp_path / "b.mat")
-    assert new.source.format == "MATLAB v7.3"
+    assert new.source.format == "MATLAB v7.3, [user, tx, sub]"
     assert new.source.scenario == "3GPP_38.901_UMi"
     assert new.grid == old.grid
     assert torch.equal(new.h, old.h)
@@ -224,15 +225,24 @@ def test_compact_labels_are_numeric_columns_of_this_file(compact: Callable[..., 
 
 def test_a_chosen_variable_leaves_h_no_label(compact: Callable[..., Path]) -> None:
     other = np.ones((N, 2, N_TX, N_SUB))
-    assert load_channels(compact(g=other), variable="g").labels == {}
+    file = compact({"grid": "f_k = k*bandwidth/n_sub"}, g=other)
+    assert load_channels(file, variable="g").labels == {}
 
 
-@pytest.mark.parametrize("name", ["zone", "is_los", "power_db"])
+def test_what_is_too_large_for_a_label_is_left_out_and_said(compact: Callable[..., Path]) -> None:
+    channels = load_channels(compact(maps=np.ones((N, 40, 50)), zone=np.ones((N, 1024))))
+    assert set(channels.labels) == {"zone"}
+    assert channels.source.notices == ("Left out, too large for labels: maps (5, 40, 50).",)
+
+
+@pytest.mark.parametrize("name", ["is_los", "power_db"])
 def test_absurd_labels_are_refused(compact: Callable[..., Path], name: str) -> None:
-    file = compact(power_db=None)
+    file = compact({"grid": "f_k = k*bandwidth/n_sub"}, power_db=None)
     with h5py.File(file, "a") as raw:  # declared, never written: a few bytes on the disk
         raw.create_dataset(name, (N, 10**12), "<f4", chunks=(1, 1024))
-    message = rf"label {name} must hold at most 5,120 numbers.*got \(5, 1000000000000\)\. Take it"
+    message = (
+        rf"label {name} must hold at most 1,024 numbers a user; got \(5, 1000000000000\)\. Take it"
+    )
     with pytest.raises(CsiAuditError, match=message):
         load_channels(file)
 
@@ -258,7 +268,7 @@ def test_real_mat_files_agree(shared_data: Path) -> None:
     for name, label in new.labels.items():
         assert torch.equal(old.label(name)[:500], label)
     expected = {"is_los", "delay_spread_s", "asd_deg", "k_factor_db", "path_gain_db", "ue_pos_m"}
-    assert set(old.labels) == expected | {"drop_seed"}
+    assert set(old.labels) > expected | {"drop_seed"}
 
 
 def test_first_users_of_val_are_quadrigas_own_response(shared_data: Path) -> None:
@@ -274,9 +284,12 @@ def test_sample_is_the_first_drops_of_the_test_split(shared_data: Path, sample: 
     assert torch.equal(sample.label("drop_seed"), test.label("drop_seed")[:2000])
 
 
-def test_path_level_file_is_refused_in_words(shared_data: Path) -> None:
-    with pytest.raises(CsiAuditError, match=r"umi_native_300\.hdf5 is HDF5 of no known layout"):
-        load_channels(shared_data / "umi_native_300.hdf5")
+def test_path_level_file_is_sampled(shared_data: Path) -> None:
+    """QuaDRiGa's own paths give QuaDRiGa's own response (test_readers_paths has the precision)."""
+    truth = load_channels(shared_data / "umi_native_300_fr.mat")
+    paths = load_channels(shared_data / "umi_native_300.hdf5", bandwidth_hz=10e6)
+    assert torch.allclose(paths.h, truth.h, atol=1e-4)
+    assert any("32 subcarriers (default)" in notice for notice in paths.source.notices)
 
 
 # --- Files that are not there, or not channels ----------------------------------------------------
@@ -334,14 +347,14 @@ def test_damaged_chunk_of_hdf5(tmp_path: Path) -> None:
 
 def test_v73_cut_before_its_hdf5(tmp_path: Path) -> None:
     (tmp_path / "a.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(512))
-    with pytest.raises(CsiAuditError, match=r"says it is MATLAB v7\.3 but holds no HDF5"):
+    with pytest.raises(CsiAuditError, match="begins like HDF5 but cannot be opened as such"):
         load_channels(tmp_path / "a.mat")
 
 
 def test_hdf5_of_another_layout(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["weights"] = np.zeros((3, 3))
-    with pytest.raises(CsiAuditError, match=r"HDF5 of no known layout.*it has: weights \(3, 3\)"):
+    with pytest.raises(CsiAuditError, match=r"no array of 3 or 4 axes.*it has: weights \(3, 3\)"):
         load_channels(tmp_path / "a.h5")
 
 
@@ -378,13 +391,15 @@ def test_two_axes(mat: Callable[..., Path], compact: Callable[..., Path]) -> Non
 
 
 def test_real_channels(mat: Callable[..., Path]) -> None:
-    with pytest.raises(CsiAuditError, match=r"H must be complex; got float32 .*magnitude or real"):
+    with pytest.raises(CsiAuditError, match=r"H holds real numbers .*magnitude or real"):
         load_channels(mat(H=np.abs(draw(N, N_TX, N_SUB))))
 
 
-def test_complex_compact(compact: Callable[..., Path]) -> None:
-    with pytest.raises(CsiAuditError, match=r"h must be real float .*got complex64 \(5, 2, 4, 8\)"):
-        load_channels(compact(h=draw(N, 2, N_TX, N_SUB)))
+def test_complex_hdf5_is_no_compact_file(compact: Callable[..., Path]) -> None:
+    h = draw(N, 2, N_TX, N_SUB)
+    channels = load_channels(compact(h=h, power_db=None))
+    assert channels.source.format == "HDF5, [user, rx, tx, sub]"
+    assert same_up_to_scale(channels, h)
 
 
 def test_empty_set(mat: Callable[..., Path], compact: Callable[..., Path]) -> None:
@@ -428,8 +443,6 @@ def test_labels_of_another_length(mat: Callable[..., Path], compact: Callable[..
 
 
 def test_labels_and_facts_of_the_wrong_kind(mat: Callable[..., Path]) -> None:
-    with pytest.raises(CsiAuditError, match="label is_los must hold numbers; got object"):
-        load_channels(mat(is_los=np.array([["a"]] * N, dtype=object)))
     with pytest.raises(CsiAuditError, match=r"channels\.mat: bandwidth_hz must be positive.*got 0"):
         load_channels(mat(bandwidth_hz=0.0))
     assert load_channels(mat(fc_hz=np.zeros((0, 0)))).grid.carrier_hz is None
@@ -439,7 +452,7 @@ def test_labels_and_facts_of_the_wrong_kind(mat: Callable[..., Path]) -> None:
     ("axes", "message"),
     [
         ("user,tx,subs", r"axes must be names among .*got 'subs'. Did you mean 'sub'"),
-        ("user,tx,tx", "axes must name user, tx and sub once each, rx if .*; got user,tx,tx"),
+        ("user,tx,tx", "axes must name tx .*once each.*; got user,tx,tx"),
         ("user,rx,tx,sub", r"H has 3 axes \(5, 4, 8\), but axes names 4: user,rx,tx,sub"),
     ],
 )
@@ -450,7 +463,7 @@ def test_wrong_axes(mat: Callable[..., Path], axes: str, message: str) -> None:
 
 def test_axes_of_compact_are_fixed(compact: Callable[..., Path]) -> None:
     with pytest.raises(CsiAuditError, match=r"axes must be left out for .*compact HDF5 is always"):
-        load_channels(compact(), axes="user,tx,sub")
+        load_channels(compact({"grid": "f_k = k*bandwidth/n_sub"}), axes="user,tx,sub")
 
 
 # --- Data that lie elsewhere ----------------------------------------------------------------------
@@ -475,10 +488,9 @@ def test_foreign_data_are_never_followed(
             layout = h5py.VirtualLayout((N, 2, N_TX, N_SUB), "<f2")
             layout[:] = h5py.VirtualSource(str(secret), "h", layout.shape)
             file.create_virtual_dataset("h", layout)
-    with pytest.raises(CsiAuditError, match="HDF5 of no known layout"):
-        load_channels(tmp_path / "trap.h5")
-    with pytest.raises(CsiAuditError, match="'h' points into another file, which is never"):
-        load_channels(tmp_path / "trap.h5", variable="h")
+    for variable in (None, "h"):
+        with pytest.raises(CsiAuditError, match=r"'h'.* points into another file, which is never"):
+            load_channels(tmp_path / "trap.h5", variable=variable)
 
 
 def test_group_instead_of_array(tmp_path: Path) -> None:

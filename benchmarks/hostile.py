@@ -1,0 +1,241 @@
+"""Files that no reader may trust: truncated, of wrong magic, pointing elsewhere, declaring sizes
+they do not have, or carrying code. Each maker writes one into a folder and returns its path.
+
+Shared by the benchmark `hostile_files` and the tests; holds no measurement.
+"""
+
+import io
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+import scipy.io
+import torch
+
+__all__ = ["HOSTILE", "TRAP"]
+
+TRAP = "executed"  # name of the file that hostile code would create beside its own
+_ABSURD = (12_500_000, 2, 32, 32)  # float32: 100 GB
+
+
+def _channels(n: int = 64) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((n, 8, 8)) + 1j * rng.standard_normal((n, 8, 8))
+
+
+class _Code:
+    """A pickle that would create the trap when it is loaded."""
+
+    def __init__(self, trap: Path) -> None:
+        self.trap = trap
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return os.mkdir, (str(self.trap),)
+
+
+def _cut(name: str, write: Callable[[Path], object], share: float) -> Callable[[Path], Path]:
+    """A good file, of which only the first `share` is there."""
+
+    def make(folder: Path) -> Path:
+        path = folder / name
+        write(path)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(share * len(whole))])
+        return path
+
+    return make
+
+
+def _mat5(path: Path) -> None:
+    scipy.io.savemat(path, {"H": _channels()}, do_compression=True)
+
+
+def _hdf5(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["h"] = np.stack((_channels().real, _channels().imag), axis=1)
+
+
+def _npz(path: Path) -> None:
+    with open(path, "wb") as file:  # a handle, lest numpy append .npz
+        np.savez_compressed(file, h=_channels())
+
+
+def _npy(path: Path) -> None:
+    with open(path, "wb") as file:
+        np.save(file, _channels())
+
+
+def _pt(path: Path) -> None:
+    torch.save({"h": torch.from_numpy(_channels())}, path)
+
+
+def _magic(name: str, head: bytes) -> Callable[[Path], Path]:
+    """A file that begins like a format and is something else."""
+
+    def make(folder: Path) -> Path:
+        path = folder / name
+        path.write_bytes(head + b"\x00garbage" * 200)
+        return path
+
+    return make
+
+
+def _external_link(folder: Path) -> Path:
+    _hdf5(folder / "secret.h5")
+    path = folder / "link.h5"
+    with h5py.File(path, "w") as file:
+        file["h"] = h5py.ExternalLink(str(folder / "secret.h5"), "/h")
+    return path
+
+
+def _external_storage(folder: Path) -> Path:
+    secret = folder / "secret.raw"
+    secret.write_bytes(os.urandom(64 * 2 * 8 * 8 * 4))
+    path = folder / "storage.h5"
+    with h5py.File(path, "w") as file:
+        stored = [(str(secret), 0, h5py.h5f.UNLIMITED)]
+        file.create_dataset("h", (64, 2, 8, 8), "<f4", external=stored)
+    return path
+
+
+def _absurd_hdf5(folder: Path) -> Path:
+    path = folder / "absurd.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("h", _ABSURD, "<f4", chunks=(64, 2, 32, 32))
+    return path
+
+
+def _absurd_shape_hdf5(folder: Path) -> Path:
+    path = folder / "shape.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("h", (2**40, 2, 2**20, 1), "<f4", chunks=(1, 2, 64, 1))
+    return path
+
+
+def _absurd_label(folder: Path) -> Path:
+    path = folder / "label.h5"
+    _hdf5(path)
+    with h5py.File(path, "a") as file:
+        file.create_dataset("is_los", (64, 2**31), "<f8", chunks=(1, 1024))
+    return path
+
+
+def _absurd_npy(folder: Path) -> Path:
+    path = folder / "absurd.npy"
+    _npy(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"(64, 8, 8)", b"(90000000000, 8, 8)", 1))
+    return path
+
+
+def _bomb(folder: Path) -> Path:
+    """An .npz whose member says that it holds 100 GB."""
+    path = folder / "bomb.npz"
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<c8", "fortran_order": False, "shape": (12_207_032, 32, 32)}
+    )
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("h.npy", header.getvalue() + bytes(1 << 20))
+    return path
+
+
+def _pickled_npy(folder: Path) -> Path:
+    path = folder / "pickled.npy"
+    with open(path, "wb") as file:
+        np.save(file, np.array([_Code(folder / TRAP)], dtype=object), allow_pickle=True)
+    return path
+
+
+def _pickled_npz(folder: Path) -> Path:
+    path = folder / "pickled.npz"
+    with open(path, "wb") as file:
+        np.savez(file, h=np.array([_Code(folder / TRAP)], dtype=object))
+    return path
+
+
+def _pickled_pt(folder: Path) -> Path:
+    path = folder / "pickled.pt"
+    torch.save({"h": _Code(folder / TRAP)}, path)
+    return path
+
+
+def _bare_pickle(folder: Path) -> Path:
+    path = folder / "bare.pkl"
+    path.write_bytes(pickle.dumps(_Code(folder / TRAP)))
+    return path
+
+
+def _objects_mat5(folder: Path) -> Path:
+    """A .mat of one object: a struct whose class number says "object"."""
+    path = folder / "objects.mat"
+    scipy.io.savemat(path, {"channel": {"coeff": np.ones(3)}})
+    whole = bytearray(path.read_bytes())
+    flags = 128 + 8 + 8  # header, tag of the matrix, tag of its flags
+    if whole[flags] != 2:
+        raise RuntimeError("scipy writes structs otherwise than this maker knows")
+    whole[flags] = 3
+    path.write_bytes(bytes(whole))
+    return path
+
+
+def _objects_v73(folder: Path) -> Path:
+    path = folder / "objects73.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        item = file.create_dataset("channel", data=np.arange(6, dtype=np.uint32)[None])
+        item.attrs["MATLAB_class"] = np.bytes_("qd_channel")
+        item.attrs["MATLAB_object_decode"] = np.int32(3)
+    with open(path, "r+b") as raw:
+        raw.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    return path
+
+
+def _path_bomb(folder: Path) -> Path:
+    """QuaDRiGa paths whose coefficients declare 100 GB."""
+    path = folder / "paths.hdf5"
+    with h5py.File(path, "w") as file:
+        file["ChannelDims"] = np.array([1, 1, 1, 1], dtype=np.uint32)
+        file["Order"] = np.array([1], dtype=np.uint32)
+        group = file.create_group("channel_1")
+        for name in ("coeff_re", "coeff_im", "delay"):
+            group.create_dataset(name, (800_000_000, 32, 1), "<f4", chunks=(64, 32, 1))
+    return path
+
+
+HOSTILE: Mapping[str, Callable[[Path], Path]] = {
+    **{
+        f"{kind} cut at {share:.0%}": _cut(f"cut.{kind}", write, share)
+        for kind, write in (
+            ("mat", _mat5),
+            ("h5", _hdf5),
+            ("npz", _npz),
+            ("npy", _npy),
+            ("pt", _pt),
+        )
+        for share in (0.02, 0.5, 0.95)
+    },
+    "HDF5 magic alone": _magic("magic.h5", b"\x89HDF\r\n\x1a\n"),
+    "MATLAB 5 magic alone": _magic("magic.mat", b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"),
+    "MATLAB 7.3 magic alone": _magic("magic73.mat", b"MATLAB 7.3 MAT-file".ljust(512)),
+    "npy magic alone": _magic("magic.npy", b"\x93NUMPY\x01\x00"),
+    "zip magic alone": _magic("magic.npz", b"PK\x03\x04"),
+    "no magic at all": _magic("noise.dat", b"\x7fELF"),
+    "HDF5 external link": _external_link,
+    "HDF5 external storage": _external_storage,
+    "HDF5 of 100 GB declared": _absurd_hdf5,
+    "HDF5 of absurd shape": _absurd_shape_hdf5,
+    "HDF5 label of 1 TB declared": _absurd_label,
+    "npy of 46 TB declared": _absurd_npy,
+    "npz of 100 GB declared": _bomb,
+    "QuaDRiGa paths of 100 GB declared": _path_bomb,
+    "pickled npy": _pickled_npy,
+    "pickled npz": _pickled_npz,
+    "pickled pt": _pickled_pt,
+    "bare pickle": _bare_pickle,
+    "MATLAB v5 object": _objects_mat5,
+    "MATLAB v7.3 object": _objects_v73,
+}
