@@ -12,6 +12,7 @@ from torch import Tensor
 
 from channels.channel_set import ChannelSet, audit_space
 from channels.run_folder import claim_folder
+from channels.shuffled import training_users
 from channels.symmetry import random_symmetry
 from compressors.audit_space import in_audit_space
 from compressors.crnet import CRNet
@@ -47,12 +48,14 @@ class CompressorModule(TrainedModule):
 
     network: CompressorNetwork
 
-    def __init__(self, network: CompressorNetwork, plan: Plan, *, augment: bool) -> None:
+    def __init__(
+        self, network: CompressorNetwork, plan: Plan, *, augment: bool, flip: bool = True
+    ) -> None:
         super().__init__(network, plan)
-        self.augment = augment
+        self.augment, self.flip = augment, flip
 
     def loss(self, x: Tensor, *, generator: torch.Generator) -> Tensor:
-        x = random_symmetry(x, generator=generator) if self.augment else x
+        x = random_symmetry(x, generator=generator, flip=self.flip) if self.augment else x
         return nmse(x, in_audit_space(self.network)(x)).mean().float()
 
     def validation_loss(self, x: Tensor, *, generator: torch.Generator) -> dict[str, Tensor]:
@@ -82,7 +85,8 @@ def fit_compressor(
     Raises:
         CsiAuditError: unknown architecture or ratio, or the folder belongs to another recipe.
     """
-    x, x_validation = audit_space(channels), audit_space(validation)
+    users, x = training_users(channels, seed=recipe.plan.seed)
+    x_validation = audit_space(validation)
     spec = CompressorSpec.for_ratio(
         recipe.arch, recipe.ratio, event_shape=(x.shape[1], x.shape[2], x.shape[3])
     )
@@ -94,8 +98,10 @@ def fit_compressor(
         training = None
     else:
         training = train(
-            CompressorModule(network, recipe.plan, augment=recipe.augment),
-            x,
+            CompressorModule(
+                network, recipe.plan, augment=recipe.augment, flip=channels.grid.is_ula
+            ),
+            users,
             x_validation,
             folder=folder,
             recipe=described,
@@ -103,6 +109,7 @@ def fit_compressor(
             progress=progress,
         )
         network.load_state_dict(training.weights)
+    described["users"] = {"train": len(channels), "validation": len(x_validation)}
     card = _card(described, network, training, x, x_validation)
     path = folder / "compressor.safetensors"
     save_compressor(path, network, spec, card=card)
@@ -154,7 +161,6 @@ def _card(
     reference = nmse(x_validation, linear(x_validation))
     card: dict[str, Any] = {
         **described,
-        "users": {"train": len(x), "validation": len(x_validation)},
         "validation_nmse_db": round(float(nmse_db(error.mean())), 3),
         "validation_nmse_db_quantiles": {
             str(q): round(float(nmse_db(error.quantile(q))), 3) for q in (0.5, 0.9, 0.95, 0.99)

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from channels.randomness import seeded_generator
 from channels.run_folder import claim_folder
+from channels.shuffled import ShuffledUsers
 from channels.support import CsiAuditError, atomic_write
 from compressors.plans import Plan
 
@@ -41,24 +42,34 @@ class Batch(TypedDict):
 
 
 class _StepBatches(IterableDataset[Batch]):
-    """Batches of steps first .. first + count - 1, each drawn by its own named generator."""
+    """Batches of one block of steps from `first` on, a function of (seed, step, rank) alone.
 
-    def __init__(self, data: Tensor, plan: Plan, first: int, rank: int) -> None:
-        self.data, self.plan, self.first, self.rank = data, plan, first, rank
+    In memory they are drawn with replacement; a set that streams from its file is passed through.
+    """
+
+    def __init__(
+        self, data: Tensor | ShuffledUsers, plan: Plan, first: int, rank: int, ranks: int
+    ) -> None:
+        self.data, self.plan = data, plan
+        self.first, self.rank, self.ranks = first, rank, ranks
 
     def __len__(self) -> int:
         return self.plan.block_steps
 
     def __iter__(self) -> Iterator[Batch]:
         for step in range(self.first, self.first + self.plan.block_steps):
-            generator = seeded_generator(self.plan.seed, "batch", step, self.rank)
-            size = (self.plan.batch_size,)
-            index = torch.randint(len(self.data), size, generator=generator)
-            yield {"x": self.data[index], "step": step}
+            yield {"x": self._batch(step), "step": step}
+
+    def _batch(self, step: int) -> Tensor:
+        size = self.plan.batch_size
+        if isinstance(self.data, ShuffledUsers):
+            return self.data.batch(step * self.ranks + self.rank, size)
+        generator = seeded_generator(self.plan.seed, "batch", step, self.rank)
+        return self.data[torch.randint(len(self.data), (size,), generator=generator)]
 
 
 class _Batches(lightning.LightningDataModule):
-    def __init__(self, train: Tensor, validation: Tensor, plan: Plan) -> None:
+    def __init__(self, train: Tensor | ShuffledUsers, validation: Tensor, plan: Plan) -> None:
         super().__init__()
         self.train_data, self.validation, self.plan = train, validation, plan
 
@@ -66,7 +77,7 @@ class _Batches(lightning.LightningDataModule):
         if self.trainer is None:
             raise RuntimeError("the data module runs only inside a Trainer")
         first, rank = self.trainer.global_step, self.trainer.global_rank
-        batches = _StepBatches(self.train_data, self.plan, first, rank)
+        batches = _StepBatches(self.train_data, self.plan, first, rank, self.trainer.world_size)
         return DataLoader(batches, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -230,7 +241,7 @@ class Training:
 
 def train(
     module: TrainedModule,
-    train_data: Tensor,
+    train_data: Tensor | ShuffledUsers,
     validation: Tensor,
     *,
     folder: str | Path,
@@ -243,7 +254,7 @@ def train(
 
     Args:
         module: Network and losses.
-        train_data: Audit-space samples (N, ...), float32, on the CPU.
+        train_data: Audit-space samples (N, ...), float32, on the CPU; or users of a large file.
         validation: The same, for selection only.
         folder: Training state: `config.yaml`, `last.ckpt`, `best.safetensors`.
         recipe: Plain values that fix the result; a folder begun under others is refused.

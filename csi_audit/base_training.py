@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from channels.channel_set import ChannelSet, audit_space
+from channels.shuffled import training_users
 from channels.support import CsiAuditError
 from channels.symmetry import flip_array, random_symmetry
 from compressors.harness_training import TrainedModule, Training, train
@@ -39,11 +40,13 @@ class NoiseRange:
     sigma_min: float = 0.01
 
 
-def coefficient_variance(x: Tensor) -> Tensor:
-    """Variance of each coefficient under phase rotation and array flip, (2 n_rx, n_tx, n_delay)."""
+def coefficient_variance(x: Tensor, *, flip: bool = True) -> Tensor:
+    """Variance of each coefficient under phase rotation and, with `flip`, the array flip,
+    (2 n_rx, n_tx, n_delay)."""
     power = x.square().unflatten(1, (-1, 2)).mean((0, 2))  # (n_rx, n_tx, n_delay), re and im alike
-    beams = torch.roll(power.flip(1), shifts=1, dims=1)
-    return (0.5 * (power + beams)).clamp_min(1e-6).repeat_interleave(2, dim=0)
+    if flip:
+        power = 0.5 * (power + torch.roll(power.flip(1), shifts=1, dims=1))
+    return power.clamp_min(1e-6).repeat_interleave(2, dim=0)
 
 
 class BaseModule(TrainedModule):
@@ -63,12 +66,14 @@ class BaseModule(TrainedModule):
         plan: Plan,
         noise: NoiseRange,
         sigma_max: float,
+        *,
+        flip: bool = True,
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
             denoiser = build_denoiser(network, variance)
         super().__init__(denoiser, plan)
-        self.noise, self.sigma_max = noise, sigma_max
+        self.noise, self.sigma_max, self.flip = noise, sigma_max, flip
 
     def _relative_error(self, x0: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
         eps = torch.randn(x0.shape, generator=generator).to(x0.device)
@@ -79,7 +84,7 @@ class BaseModule(TrainedModule):
 
     def loss(self, x: Tensor, *, generator: torch.Generator) -> Tensor:
         n = len(x)
-        x = random_symmetry(x, generator=generator)
+        x = random_symmetry(x, generator=generator, flip=self.flip)
         u = (torch.arange(n) + torch.rand(n, generator=generator)) / n  # stratified
         normal = math.sqrt(2) * torch.erfinv((2 * u - 1).clamp(-0.9999, 0.9999))
         log_sigma = self.noise.mean + self.noise.deviation * normal
@@ -127,20 +132,27 @@ def fit_base(
         CsiAuditError: the sets disagree in shape, or the folder belongs to another recipe.
     """
     recipe = BaseRecipe() if recipe is None else recipe
-    x, x_validation = audit_space(channels), audit_space(validation)
+    users, x = training_users(channels, seed=recipe.plan.seed)
+    x_validation = audit_space(validation)
     if x.shape[1:] != x_validation.shape[1:]:
         raise CsiAuditError(
             f"validation must hold channels of {tuple(x.shape[1:])}; "
             f"got {tuple(x_validation.shape[1:])}."
         )
-    sigma_max = round(ten_top_deviations(torch.cat([x, flip_array(x)])), 1)
+    flip = channels.grid.is_ula  # the mirror image of a panel is no user of the same law
+    sigma_max = round(ten_top_deviations(torch.cat([x, flip_array(x)]) if flip else x), 1)
     module = BaseModule(
-        recipe.network, coefficient_variance(x), recipe.plan, recipe.noise, sigma_max
+        recipe.network,
+        coefficient_variance(x, flip=flip),
+        recipe.plan,
+        recipe.noise,
+        sigma_max,
+        flip=flip,
     )
     described = _describe(recipe, channels, validation)
     training = train(
         module,
-        x,
+        users,
         x_validation,
         folder=folder,
         recipe=described,
@@ -156,7 +168,7 @@ def fit_base(
         sigma_min=recipe.noise.sigma_min,
         sigma_max=sigma_max,
         grid=channels.grid,
-        card=_card(described, training, len(x), len(x_validation)),
+        card=_card(described, training, len(channels), len(x_validation)),
     )
     return load_base(path)
 

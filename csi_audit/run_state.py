@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from channels.hdf5_writing import hdf5_output
 from channels.support import CsiAuditError, atomic_write
 
 Array = npt.NDArray[Any]
@@ -63,7 +64,7 @@ class BlockStore:
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write arrays by slash-separated name into one HDF5 file, whole or not at all."""
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+    with hdf5_output(path) as file:
         for name, value in arrays.items():
             large = value.nbytes > 4096
             file.create_dataset(name, data=value, compression="gzip" if large else None)

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,69 @@ def test_equal_channels_give_equal_bytes(tmp_path: Path, sample: ChannelSet) -> 
     write_channels(tmp_path / "a.h5", part)
     write_channels(tmp_path / "b.h5", load_channels(tmp_path / "a.h5"))
     assert file_sha256(tmp_path / "a.h5") == file_sha256(tmp_path / "b.h5")
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("gzip_level", [0, 4])
+def test_float32_comes_back_exactly(tmp_path: Path, make_channels: Any, gzip_level: int) -> None:
+    """Bit for bit but for the division by a power of 1 + rounding; a panel comes back too."""
+    plain = make_channels(n=9, n_rx=2)
+    grid = dataclasses.replace(plain.grid, panel=(2, 1, 2))
+    channels = dataclasses.replace(plain, grid=grid)
+    told: list[tuple[int, int]] = []
+    path = tmp_path / "a.h5"
+    write_channels(
+        path,
+        channels,
+        precision="float32",
+        gzip_level=gzip_level,
+        progress=lambda done, n: told.append((done, n)),
+    )
+    again = load_channels(path)
+    assert torch.allclose(again.h, channels.h, rtol=0, atol=3e-7)
+    assert again.grid == grid
+    assert told == [(9, 9)]
+    with pytest.raises(CsiAuditError, match="precision must be float16 or float32; got 'float8'"):
+        write_channels(path, channels, precision="float8")  # type: ignore[arg-type]
+
+
+@pytest.mark.unit
+def test_lazy_channels_are_written_as_those_in_memory(tmp_path: Path, sample: ChannelSet) -> None:
+    write_channels(tmp_path / "a.h5", sample.subset(slice(1500)))
+    lazy = load_channels(tmp_path / "a.h5", lazy=True)
+    write_channels(tmp_path / "b.h5", lazy)
+    write_channels(tmp_path / "a.h5", lazy)  # onto the very file that it is read from
+    assert file_sha256(tmp_path / "a.h5") == file_sha256(tmp_path / "b.h5")
+
+
+_FULL_DISK = """
+import resource, sys
+import torch
+from channels import CsiAuditError, load_channels, write_channels
+
+channels = load_channels(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+try:
+    write_channels(sys.argv[2], channels, gzip_level=0)
+except CsiAuditError as error:
+    print(error)
+"""
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize("limit", [3_000, 300_000])
+def test_a_full_disk_leaves_the_old_output(tmp_path: Path, sample: ChannelSet, limit: int) -> None:
+    """A file-size limit in a process of its own stands for the full disk."""
+    source, target = tmp_path / "new.h5", tmp_path / "out" / "old.h5"
+    target.parent.mkdir()
+    write_channels(source, sample.subset(slice(400)))
+    write_channels(target, sample.subset(slice(3)))
+    before = target.read_bytes()
+    words = [sys.executable, "-c", _FULL_DISK, str(source), str(target), str(limit)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r".*old\.h5 cannot be written: .*Free some space or.*\n", done.stdout)
+    assert target.read_bytes() == before
+    assert list(target.parent.iterdir()) == [target]
 
 
 @pytest.mark.unit
