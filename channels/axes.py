@@ -80,9 +80,13 @@ class AxisOrder:
         return size["pol"], size["row"], size["tx"] * size["beam"]
 
     def read(self, array: Any, start: int, stop: int) -> np.ndarray:
+        """Users start..stop-1 in `domain`: `stored`, then `unmixed`."""
+        return self.unmixed(self.stored(array, start, stop), array.shape)
+
+    def stored(self, array: Any, start: int, stop: int) -> np.ndarray:
         """Users start..stop-1 of an array (numpy or HDF5), complex (n, n_rx, n_tx, n).
 
-        Real and imaginary parts are joined; a mixed domain is taken to spatial-frequency.
+        Real and imaginary parts are joined; nothing is transformed.
         """
         at: list[slice] = [slice(None)] * len(self.names)
         if "user" in self.names:
@@ -103,9 +107,11 @@ class AxisOrder:
         size = self.sizes(array.shape) | {"user": len(range(start, stop))}
         n_tx = math.prod(size[name] for name in _TRANSMIT)
         full = (size["user"], size["rx"], n_tx, size["sub"] * size["delay"])
-        return self._unmixed(np.ascontiguousarray(part.reshape(full)), array.shape)
+        return np.ascontiguousarray(part.reshape(full))
 
-    def _unmixed(self, h: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    def unmixed(self, h: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """Users (n, n_rx, n_tx, n), a mixed domain taken to spatial-frequency; `shape` is that of
+        the whole array."""
         if not self.mixed:
             return h
         if "delay" in self.names:

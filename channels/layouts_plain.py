@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,8 +15,7 @@ import torch
 from channels.axes import AxisOrder, axis_order
 from channels.labels import labels_of, left_out, rows_of_labels
 from channels.opened import Opened, ReadOptions, as_number
-from channels.scale_detection import detect_scaling
-from channels.support import CsiAuditError
+from channels.reading import certain_scaling, has_offset, told_offset
 from channels.workspace import Array, Workspace
 
 __all__ = ["fact", "plain_layout"]
@@ -25,7 +25,6 @@ _BANDWIDTH = ("bandwidth_hz",)
 _POSITIONS, _FREQUENCIES = "ant_pos_m", "subcarrier_freq_hz"
 _FACTS = {*_CARRIER, *_BANDWIDTH, _POSITIONS, _FREQUENCIES}
 _LOOKED_AT = 1024  # users whose numbers tell an offset
-_SWAPPED = {"beam": "tx", "tx": "beam"}
 
 
 def fact(workspace: Workspace, names: tuple[str, ...]) -> float | None:
@@ -91,7 +90,10 @@ def plain_layout(workspace: Workspace, options: ReadOptions) -> Opened:
     )
     full = order.shape(shape)
     carrier_hz, taken = fact(workspace, _CARRIER), {name, *_FACTS}
-    read, notices = _reader(workspace, name, array, order)
+    read: Callable[[int, int], np.ndarray] = partial(order.read, array)
+    notices: tuple[str, ...] = ()
+    if order.mixed:
+        read, notices = _taken_out(workspace, options, array, order)
     return Opened(
         shape=full,
         read=read,
@@ -103,39 +105,32 @@ def plain_layout(workspace: Workspace, options: ReadOptions) -> Opened:
         scenario=workspace.texts.get("scenario"),
         panel=order.panel(shape),
         domain=order.domain,
+        scaling="undone" if order.mixed else "detect",
         notices=(*notices, *left_out(workspace, full[0], taken)),
     )
 
 
-def _reader(
-    workspace: Workspace, name: str, array: Array, order: AxisOrder
+def _taken_out(
+    workspace: Workspace, options: ReadOptions, array: Array, order: AxisOrder
 ) -> tuple[Callable[[int, int], np.ndarray], tuple[str, ...]]:
-    """Reader of users, and what was found on the way.
+    """Reader of users of a mixed domain, and what was found on the way.
 
-    An order of one domain is read as it is stored. A mixed one is transformed as it is read, after
-    which no offset could be told: so it is looked for here, in the numbers as they are stored.
+    They are transformed as they are read, after which no offset could be told: so it is looked for
+    here, in the numbers as they are stored, and taken out before the transform.
     """
-    if not order.mixed:
-        return lambda start, stop: order.read(array, start, stop), ()
-    stored = AxisOrder(tuple(_SWAPPED.get(kind, kind) for kind in order.names))
-    n = order.shape(array.shape)[0]
-    sample = torch.from_numpy(stored.read(array, 0, min(n, _LOOKED_AT)))
-    found = detect_scaling(sample, "angular-delay")
-    if not found.certain and found.alternatives:
-        raise CsiAuditError(
-            f"{workspace.path}: the scaling of {name} can be read in several ways: "
-            f"{found.evidence} Store the channels without an offset."
-        )
-    if not found.convention.offset:
-        return lambda start, stop: order.read(array, start, stop), ()
-    panel = order.panel(array.shape)
-    kinds = ("pol", "row", "beam") if panel else ("beam" if "beam" in order.names else "tx",)
-    joined = AxisOrder(("user", "rx", *kinds, "delay" if "delay" in order.names else "sub"))
+    n, n_rx, n_tx, n_bin = order.shape(array.shape)
+    notices: tuple[str, ...] = ()
+    if options.offset is None:
+        sample = torch.from_numpy(order.stored(array, 0, min(n, _LOOKED_AT)))
+        found = certain_scaling(workspace.path, sample, "angular-delay")
+        convention, notices = found.convention, (found.evidence,)
+    else:
+        convention = told_offset(options.offset, (2 * n_rx, n_tx, n_bin))
 
     def read(start: int, stop: int) -> np.ndarray:
-        plain = found.convention.unscale(torch.from_numpy(stored.read(array, start, stop))).numpy()
-        antennas = panel or (plain.shape[2],)
-        plain = plain.reshape(*plain.shape[:2], *antennas, plain.shape[3])
-        return joined.read(plain, 0, len(plain))
+        h = order.stored(array, start, stop)
+        if has_offset(convention):
+            h = convention.unscale(torch.from_numpy(h)).numpy()
+        return order.unmixed(h, array.shape)
 
-    return read, (found.evidence,)
+    return read, notices

@@ -41,12 +41,14 @@ class ReadOptions:
         axes: Names of its axes in the file's order (see `channels.axes`).
         n_sub: Subcarriers.
         bandwidth_hz: Bandwidth [Hz].
+        offset: What was added to every real number; 0 for nothing.
     """
 
     variable: str | None = None
     axes: str | Sequence[str] | None = None
     n_sub: int | None = None
     bandwidth_hz: float | None = None
+    offset: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +65,8 @@ class Opened:
         carrier_hz, bandwidth_hz, array, scenario: What the file says; None if it does not.
         panel: (n_pol, n_rows, n_columns) of the transmit axis; None for one row.
         domain: Of the last two axes of what `read` gives: (antenna, subcarrier) or (beam, delay).
-        scaling: "raw" if the format rules out offsets and per-user scalings, "detect" if the
-            numbers must tell.
+        scaling: "raw" if the format rules out offsets, "undone" if the reader took them out,
+            "detect" if the numbers must tell.
         notices: What the reader assumed or found, a sentence each.
     """
 
@@ -79,7 +81,7 @@ class Opened:
     scenario: str | None = None
     panel: Panel | None = None
     domain: Literal["spatial-frequency", "angular-delay"] = "spatial-frequency"
-    scaling: Literal["detect", "raw"] = "detect"
+    scaling: Literal["detect", "raw", "undone"] = "detect"
     notices: tuple[str, ...] = ()
 
 

@@ -55,6 +55,7 @@ def load_channels(
     n_sub: int | None = None,
     bandwidth_hz: float | None = None,
     panel: Panel | None = None,
+    offset: float | None = None,
     lazy: bool | None = False,
 ) -> ChannelSet:
     """Channels of a file, each user at unit mean power, with labels and grid.
@@ -77,6 +78,8 @@ def load_channels(
         bandwidth_hz: Bandwidth [Hz], in place of the file's own or of a missing one. It scales the
             delay axis; only files of paths change their channels with it.
         panel: (n_pol, n_rows, n_columns) of the transmit axis, row-major, if it is no single row.
+        offset: What was added to every real number of the file (0.5 puts channels into [0, 1]), 0
+            for nothing. By default the numbers tell, and what fits two offsets is an error.
         lazy: Leave the channels in the file: `h` reads the users that are sliced. One pass is made
             here all the same, to refuse bad users before any work is begun. None leaves those in
             the file that would take more than 1 GiB.
@@ -85,7 +88,9 @@ def load_channels(
     Raises:
         CsiAuditError: one line with file, value and way out.
     """
-    options = ReadOptions(variable=variable, axes=axes, n_sub=n_sub, bandwidth_hz=bandwidth_hz)
+    options = ReadOptions(
+        variable=variable, axes=axes, n_sub=n_sub, bandwidth_hz=bandwidth_hz, offset=offset
+    )
     spec = os.fspath(path)
     if _names_code(spec):
         return _user_channels(spec, options, panel)
@@ -123,7 +128,7 @@ def _channel_set(
     opened: Opened, options: ReadOptions, spec: str, sha256: str, *, lazy: bool
 ) -> ChannelSet:
     path = Path(spec)
-    reading = Reading(path, opened, options.n_sub)
+    reading = Reading(path, opened, options)
     shape = (*opened.shape[:3], reading.n_sub)
     h = None if lazy else _room(path, shape)
     scan = reading.scan(h)

@@ -5,22 +5,23 @@ The one place where a file's numbers become `ChannelSet.h`, in memory or row by 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from channels.convention import Convention
+from channels.convention import Convention, Domain
 from channels.domains import check_power, scale_users, stack_real, to_complex, to_spatial_frequency
 from channels.labels import user_rows
-from channels.opened import BLOCK, Opened
+from channels.opened import BLOCK, Opened, ReadOptions
 from channels.scale_detection import ScalingFound, detect_scaling
 from channels.support import CsiAuditError
 
-__all__ = ["Reading", "Scan"]
+__all__ = ["Reading", "Scan", "certain_scaling", "has_offset", "told_offset"]
 
 _LOOKED_AT = 2048  # users whose numbers tell the scaling
 _PIECES = 8  # places of the file they come from
@@ -41,23 +42,69 @@ class Scan:
     zero: Tensor
 
 
+def has_offset(convention: Convention) -> bool:
+    """Whether something was added to the channels of a file."""
+    return bool(convention.offset) or any(convention.mean or ())
+
+
+def told_offset(offset: float, event_shape: tuple[int, int, int]) -> Convention:
+    """Convention of a file of which only its offset is known, as complex numbers."""
+    if not offset:
+        return Convention(event_shape=event_shape, layout="complex")
+    return Convention(
+        event_shape=event_shape, layout="complex", scaling="global", scale=1.0, offset=offset
+    )
+
+
+def certain_scaling(path: Path, values: Tensor, domain: Domain) -> ScalingFound:
+    """Scaling of the stored numbers of a file (see `detect_scaling`).
+
+    Raises:
+        CsiAuditError: two scalings of another offset fit; lists them.
+    """
+    found = detect_scaling(values, domain)
+    if found.alternatives:
+        raise CsiAuditError(
+            f"{path}: what was added to its numbers can be read in several ways. {found.evidence} "
+            f"Also possible: {'; '.join(found.alternatives)}. Say it: offset=0.5, or offset=0 for "
+            "nothing."
+        )
+    return found
+
+
 class Reading:
     """Users of an opened file in the spatial-frequency domain.
 
     Args:
         path: For messages.
         opened: The file.
-        n_sub: Subcarriers wanted; None takes the file's. Angular-delay files whose late taps were
-            cropped may be given more: the missing taps count as 0.
+        options: n_sub: subcarriers wanted; angular-delay files whose late taps were cropped may be
+            given more, the missing taps count as 0. offset: what was added to every real number;
+            None lets the numbers tell.
     Raises:
         CsiAuditError: n_sub does not fit, or the scaling is ambiguous.
     """
 
-    def __init__(self, path: Path, opened: Opened, n_sub: int | None = None) -> None:
+    def __init__(self, path: Path, opened: Opened, options: ReadOptions | None = None) -> None:
+        options = ReadOptions() if options is None else options
         self.path, self.opened = path, opened
+        if opened.panel is not None and math.prod(opened.panel) != opened.shape[2]:
+            raise CsiAuditError(
+                f"{path}: panel must multiply to the {opened.shape[2]} transmit antennas; got "
+                f"{' x '.join(map(str, opened.panel))} (pol x rows x columns)."
+            )
         opened.read(0, 1)  # refuses a size that is only declared, before memory is taken for it
-        self.n_sub = self._subcarriers(n_sub)
-        self.found = self._detect() if opened.scaling == "detect" else None
+        self.n_sub = self._subcarriers(options.n_sub)
+        self.found = None
+        self._told = options.offset if opened.scaling == "detect" else None
+        if options.offset and opened.scaling == "raw":
+            raise CsiAuditError(
+                f"offset must be left out for {path}: {opened.format} has none by definition; got "
+                f"{options.offset}."
+            )
+        if options.offset is None and opened.scaling == "detect":
+            self.found = self._detect()
+        self.convention = self._convention(self._told)
 
     def _subcarriers(self, wanted: int | None) -> int:
         held = self.opened.shape[3]
@@ -82,25 +129,16 @@ class Reading:
         finite = np.isfinite(sample).all((1, 2, 3))
         if not finite.any():
             self._check(torch.from_numpy(~finite), torch.zeros(len(finite), dtype=torch.bool))
-        found = detect_scaling(torch.from_numpy(sample[finite]), self.opened.domain)
-        if not found.certain and found.alternatives:
-            raise CsiAuditError(
-                f"{self.path}: the scaling of its numbers can be read in several ways: "
-                f"{found.evidence} Store the channels without an offset."
-            )
-        return found
+        return certain_scaling(self.path, torch.from_numpy(sample[finite]), self.opened.domain)
 
-    @property
-    def convention(self) -> Convention:
+    def _convention(self, offset: float | None) -> Convention:
         """Domain, scaling, offset and crop of the file."""
         if self.found is not None:
-            return self.found.convention
-        n_rx, n_tx, n_bin = self.opened.shape[1:]
-        return Convention(
-            domain=self.opened.domain,
-            event_shape=(2 * n_rx, n_tx, n_bin),
-            panel=self.opened.panel,
-        )
+            found = self.found.convention
+        else:
+            n_rx, n_tx, n_bin = self.opened.shape[1:]
+            found = told_offset(offset or 0.0, (2 * n_rx, n_tx, n_bin))
+        return replace(found, domain=self.opened.domain, panel=self.opened.panel)
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -109,15 +147,15 @@ class Reading:
         return (
             *self.opened.notices,
             *((self.found.evidence,) if self.found is not None else ()),
+            *((f"An offset of {self._told:g} was taken out, as asked.",) if self._told else ()),
             *((f"{late} delay taps that the file does not hold count as 0.",) if late else ()),
         )
 
     def spatial(self, start: int, stop: int) -> Tensor:
         """Users start..stop-1, complex (n, n_rx, n_tx, n_sub), any scale, offset taken out."""
         h = torch.from_numpy(self.opened.read(start, stop))
-        said = None if self.found is None else self.found.convention
-        if said is not None and (said.offset or said.mean is not None):
-            h = to_complex(said.unscale(stack_real(h)))
+        if has_offset(self.convention):
+            h = to_complex(self.convention.unscale(stack_real(h)))
         if self.opened.domain == "angular-delay":
             late = self.n_sub - h.shape[-1]
             h = to_spatial_frequency(torch.nn.functional.pad(h, (0, late)), self.opened.panel)

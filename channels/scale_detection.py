@@ -127,8 +127,8 @@ def _sample_range(f: StoredFigures) -> _Decision | None:
         return None
     return _Decision(
         kind="sample_range",
-        reason=f"Each of {f.n} users reaches from exactly 0 to exactly 1, so each has its own "
-        "offset, which is lost.",
+        reason=f"{_users(f)}, each reaching from exactly 0 to exactly 1: each has an offset of its "
+        "own, which is lost.",
         certain=False,
         alternatives=("an offset of its own for each user (minimum to 0, maximum to 1), lost",),
     )
@@ -140,11 +140,11 @@ def _exact_peaks(f: StoredFigures) -> _Decision | None:
     about_half = f.is_half() and reach < 0.51 and _equal_peaks(f, 0.5)
     about_zero = _equal_peaks(f, 0.0)
     if about_half and (not about_zero or f.fits(0.5)):
-        reason = f"All {f.n} users reach exactly as far from 0.5, and their centre is {_centre(f)}."
+        reason = f"{_users(f)}, all reaching exactly as far from 0.5, with the centre {_centre(f)}."
         certain = not about_zero or f.n > FEW
         return _Decision(kind="global_offset", reason=reason, certain=certain, offset=(0.5, 0.5))
     if about_zero and not about_half:
-        reason = f"All {f.n} users reach exactly as far from 0."
+        reason = f"{_users(f)}, all reaching exactly as far from 0."
         return _Decision(kind="raw", reason=reason, certain=True)
     return None
 
@@ -188,7 +188,7 @@ def _exact_range(f: StoredFigures) -> _Decision | None:
 
 def _nominal_centre(f: StoredFigures) -> _Decision | None:
     """The users' common centre is 0, or 0.5 and not 0."""
-    reason = f"The centre of {f.n} users is {_centre(f)}"
+    reason = f"The centre of {_users(f)} is {_centre(f)}"
     if f.fits(0):
         return _Decision(kind="raw", reason=f"{reason}: no offset.", certain=f.n > FEW)
     if not f.fits(0.5):
@@ -216,7 +216,7 @@ def _other_centre(f: StoredFigures) -> _Decision:
     """The users' common centre is neither 0 nor 0.5: ordinary channels, or an unknown offset."""
     size = float(f.centre.norm())
     deviation = float(f.deviation.median())
-    reason = f"The centre of {f.n} users is {_centre(f)}"
+    reason = f"The centre of {_users(f)} is {_centre(f)}"
     near = (f.user_centre - f.centre).norm(dim=1) < 0.3 * size
     shared = float(near.double().mean()) >= 0.9
     shared = shared and _error(f) < 0.05 * size and f.planes.numel() >= _TOLD
@@ -305,6 +305,8 @@ def _scale(f: StoredFigures, kind: Kind, offset: float) -> tuple[Kind, dict[str,
         shared = float(f.moduli(offset).median())
         sentence = f"The largest modulus of every user is {shared:.4g}."
         return "sample_modulus", {"scaling": "sample_modulus", "scale": shared}, sentence
+    if f.n == 1:
+        return kind, {}, ""
     spread = 20 * math.log10(float(norms.max() / norms.min()))
     return kind, {}, f"The users' powers lie within {spread:.1f} dB."
 
@@ -335,6 +337,10 @@ def _equal(f: StoredFigures, figures: Tensor, offset: float) -> bool:
 # --- Words ----------------------------------------------------------------------------------------
 
 
+def _users(f: StoredFigures) -> str:
+    return f"{f.n} user{'s' * (f.n > 1)}"
+
+
 def _centre(f: StoredFigures) -> str:
     re, im = f.centre.tolist()
     return f"{re:.4g} {'+' if im >= 0 else '-'} {abs(im):.4g}j (standard error {_error(f):.1g})"
@@ -354,4 +360,4 @@ def _level(f: StoredFigures, error: float) -> str:
 def _lost_users(f: StoredFigures, offset: float) -> str:
     """Users so weak beside the offset that storage has rounded their channels away."""
     n = int((f.deviation < 8 * f.rounding * offset).sum())
-    return f"{n} users vary by a few rounding steps only: their channels are lost." if n else ""
+    return f"Users that vary by a few rounding steps only, their channels lost: {n}." if n else ""

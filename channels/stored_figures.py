@@ -143,14 +143,14 @@ def measure_stored(values: Tensor, domain: Domain) -> StoredFigures | None:
     real = torch.view_as_real(users.resolve_conj()).flatten(1, 3).movedim(-1, 1)  # (n, 2, m)
     planes = (real if real.dtype == torch.float64 else real.float()).contiguous()
     lowest, highest = planes.amin(2), planes.amax(2)
-    varies = ((highest > lowest).any(1)) & torch.isfinite(highest - lowest).all(1)
+    mean = planes.mean(2, dtype=torch.float64)
+    power = (planes - mean[..., None].to(planes.dtype)).double().square().sum((1, 2)) / size
+    varies = (highest > lowest).any(1) & torch.isfinite(power) & (power > 0)
     if not varies.any():
         return None
     if not varies.all():
-        users, planes = users[varies], planes[varies]
+        users, planes, mean, power = users[varies], planes[varies], mean[varies], power[varies]
         lowest, highest = lowest[varies], highest[varies]
-    mean = planes.mean(2, dtype=torch.float64)
-    power = (planes - mean[..., None].to(planes.dtype)).double().square().sum((1, 2)) / size
     sparse = False
     if domain == "angular-delay":
         user_centre, apart = _medians(planes)
@@ -193,7 +193,7 @@ def _neighbour_power(users: Tensor, power: Tensor) -> Tensor:
 
     Scaled as the squared mean is; of one antenna and one bin, the user's power.
     """
-    plane = users.to(torch.promote_types(users.dtype, torch.complex64)).mean(1)  # (n, n_tx, n)
+    plane = users.to(torch.promote_types(users.dtype, torch.complex64)).mean(1)  # (n, n_tx, n_bins)
     n_tx, n_bins = plane.shape[1:]
     near = _fourier(n_tx, plane) @ plane @ _fourier(n_bins, plane).T  # (n, <= 3, <= 3)
     energy = near.abs().double().square().flatten(1)[:, 1:]
@@ -211,7 +211,7 @@ def _weighted(user_centre: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     """Mean weighted by 1 / variance, and its standard error from the residuals; (2,) each."""
     n = len(variance)
     bounded = variance + 0.01 * variance.median()  # no user counts for more than 100 usual ones
-    weight = 1 / bounded if bool((bounded > 0).all()) else torch.ones_like(bounded)
+    weight = bounded.max() / bounded if bool((bounded > 0).all()) else torch.ones_like(bounded)
     weight = weight / weight.sum()
     centre = (weight[:, None] * user_centre).sum(0)
     square = (weight[:, None] * (user_centre - centre)).square().sum(0) * n / max(n - 1, 1)

@@ -222,3 +222,59 @@ def test_fact() -> None:
     assert fact(workspace, ("carrier_hz", "fc_hz")) == 2e9
     assert fact(workspace, ("bandwidth_hz",)) == 1e7
     assert fact(workspace, ("long", "text", "absent")) is None
+
+
+# --- Offsets that the user says -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("axes", "domain"),
+    [
+        ("user,rx,tx,sub,reim", "none"),
+        ("user,rx,beam,delay,reim", "both"),
+        ("user,rx,tx,delay,reim", "delay"),
+        ("user,rx,beam,sub,reim", "beam"),
+    ],
+)
+def test_a_told_offset_is_taken_out_before_any_transform(
+    tmp_path: Path, axes: str, domain: str
+) -> None:
+    """0.3 is no nominal offset and ten users are few: nothing but the user's word tells."""
+    h = rays(10)
+    stored = h
+    if domain in ("both", "beam"):
+        stored = np.fft.fft(stored, axis=2, norm="ortho")
+    if domain in ("both", "delay"):
+        stored = np.fft.ifft(stored, axis=3, norm="ortho")
+    planes = np.stack((stored.real, stored.imag), axis=-1) / 40 + 0.3
+    save_npy(tmp_path / "c.npy", planes)
+    told = load_channels(tmp_path / "c.npy", axes=axes, offset=0.3)
+    same(told, h)
+    wrong = load_channels(tmp_path / "c.npy", axes=axes, offset=0)
+    assert not np.allclose(wrong.h.numpy(), unit(h), atol=1e-2)
+
+
+def test_an_ambiguous_offset_lists_what_fits_and_the_way_out(tmp_path: Path) -> None:
+    """Each user's own minimum and maximum put to 0 and 1: the offsets are lost."""
+    h = rays(10)
+    planes = np.stack((h.real, h.imag), axis=-1)
+    low, high = planes.min((1, 2, 3, 4)), planes.max((1, 2, 3, 4))
+    wide = (slice(None), None, None, None, None)
+    save_npy(tmp_path / "c.npy", (planes - low[wide]) / (high - low)[wide])
+    message = (
+        r"c\.npy: what was added .* several ways\. .*Also possible: .*offset=0\.5, or offset=0"
+    )
+    with pytest.raises(CsiAuditError, match=message):
+        load_channels(tmp_path / "c.npy", axes="user,rx,tx,sub,reim")
+    told = load_channels(tmp_path / "c.npy", axes="user,rx,tx,sub,reim", offset=0.5)
+    assert told.source.notices == ("An offset of 0.5 was taken out, as asked.",)
+    assert told.source.convention is not None
+    assert told.source.convention.offset == 0.5
+
+
+def test_formats_without_offsets_take_none(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["h"] = np.random.default_rng(0).standard_normal((6, 2, 4, 8))
+        file["power_db"] = np.zeros(6)
+    with pytest.raises(CsiAuditError, match=r"offset must be left out for .*compact HDF5 has none"):
+        load_channels(tmp_path / "c.h5", offset=0.5)

@@ -441,6 +441,7 @@ def odd_sets(n: int) -> dict[str, Tensor]:
         "zero": 0 * normal,
         "not a number": math.nan * normal,
         "below float32 squares": 1e-30 * normal,
+        "below float64 squares": 1e-200 * normal.double(),
         "above float32 squares": 1e30 * normal,
         "float16 that is nearly 0": (1e-6 * normal).half().float(),
     }
@@ -504,7 +505,7 @@ def test_ranges_of_single_users_cannot_be_undone(
 ) -> None:
     found = detect_scaling(ranged_by_user(stored[domain][:n]), domain)
     assert (found.kind, found.certain) == ("sample_range", False)
-    assert found.evidence.startswith(f"Each of {n} users reaches from exactly 0 to exactly 1")
+    assert found.evidence.startswith(f"{n} user{'s' * (n > 1)}, each reaching from exactly 0 to")
     assert found.alternatives[0].startswith("an offset of its own for each user")
     assert nothing_removed(found)
 
@@ -535,7 +536,7 @@ def test_evidence_carries_the_figures(stored: dict[Domain, Tensor], amplitude: T
     assert raw.startswith("The centre of 2000 users is ")
     assert raw.endswith(f"no offset. The users' powers lie within {spread:.1f} dB.")
     peak = detect_scaling(by_peak(h) / 2 + HALF, "spatial-frequency").evidence
-    assert peak.startswith("All 2000 users reach exactly as far from 0.5, and their centre is 0.5")
+    assert peak.startswith("2000 users, all reaching exactly as far from 0.5, with the centre 0.5")
     assert peak.endswith("The largest |re| or |im| of every user is 0.5.")
     unit = detect_scaling(h, "spatial-frequency").evidence
     assert unit.endswith("Every user has mean power 1 and norm 32.")
@@ -552,7 +553,7 @@ def test_users_that_storage_rounded_away_are_counted(
     x = stored["angular-delay"] * amplitude
     found = detect_scaling(in_float16(x / (2 * numbers(x).abs().max()) + HALF), "angular-delay")
     assert found.convention.offset == 0.5
-    assert "users vary by a few rounding steps only: their channels are lost" in found.evidence
+    assert "Users that vary by a few rounding steps only, their channels lost: 1" in found.evidence
 
 
 @pytest.mark.unit
