@@ -23,15 +23,14 @@ from torch import Tensor
 
 from channels.channel_domain import ChannelDomain
 from channels.channel_set import ChannelSet, audit_space
-from channels.readers import load_channels
 from channels.run_folder import claim_folder
-from channels.support import CsiAuditError
 from compressors.audit_space import in_audit_space
 from compressors.preflight import check_compressor, check_gradient
 from compressors.zoo import NamedCompressor, load_compressor
 from csi_audit import __version__, summary
 from csi_audit.base import Base, load_base
 from csi_audit.configs import RunConfig
+from csi_audit.devices import torch_device
 from csi_audit.drawing import Tally, draw_in_blocks
 from csi_audit.losses import SquaredErrorLoss
 from csi_audit.measuring import Measured, measure
@@ -65,12 +64,7 @@ def audit(config: RunConfig, *, progress: Progress | None = None) -> Result:
         CsiAuditError: bad input; the message names file, value and way out.
     """
     began = time.monotonic()
-    channels = load_channels(
-        config.data,
-        variable=config.variable,
-        n_sub=config.n_sub,
-        bandwidth_hz=config.bandwidth_hz,
-    )
+    channels = config.read(config.data, lazy=False)
     base = load_base(config.base)
     x_real = audit_space(channels)
     base.require(tuple(x_real.shape[1:]), name=config.data)
@@ -150,18 +144,6 @@ def _code_sha256(named: NamedCompressor) -> str:
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def torch_device(name: str) -> torch.device:
-    """The device of a setting; "auto" takes a GPU where there is one.
-
-    Raises:
-        CsiAuditError: a GPU is asked for and there is none.
-    """
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise CsiAuditError("device cuda is not available here. Choose --device auto or cpu.")
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
 def _gather(
@@ -301,6 +283,8 @@ def _data_info(channels: ChannelSet) -> DataInfo:
         n=len(channels),
         drops=None if drops is None else len(drops.unique()),
         description=", ".join(str(part) for part in known if part),
+        convention="" if source.convention is None else source.convention.describe(),
+        notices=source.notices,
     )
 
 

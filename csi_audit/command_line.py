@@ -7,19 +7,22 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from channels.support import CsiAuditError, did_you_mean
 from csi_audit.configs import (
+    ConvertConfig,
     DemoConfig,
     FitBaseConfig,
     FitCompressorConfig,
+    GenerateConfig,
     InspectConfig,
     ReportConfig,
     RunConfig,
 )
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
+_NUMBERS = ("panel", "tau_db")  # lists of numbers; all others are names
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,26 @@ class _Command:
 
 
 def _commands() -> dict[str, _Command]:
-    from csi_audit import commands
+    from csi_audit import channel_commands, commands
 
     return {
         "demo": _Command(
             DemoConfig, commands.demo, None, "audit the bundled compressors on bundled channels"
         ),
         "inspect": _Command(
-            InspectConfig, commands.inspect, "data", "say what a channel file holds"
+            InspectConfig,
+            channel_commands.inspect,
+            "data",
+            "say what channel files hold, and how far they lie apart",
+        ),
+        "convert": _Command(
+            ConvertConfig,
+            channel_commands.convert,
+            "data",
+            "write any readable channel file as compact HDF5",
+        ),
+        "generate": _Command(
+            GenerateConfig, channel_commands.generate, None, "simulate channels by 3GPP TR 38.901"
         ),
         "fit-base": _Command(
             FitBaseConfig, commands.fit_base_model, "data", "train the base model of channels"
@@ -109,18 +124,21 @@ def _settings(name: str, command: _Command, rest: list[str]) -> Any:
 
 
 def _rewritten(rest: list[str], command: _Command) -> list[str]:
-    """A bare first word becomes the positional flag; repeated list flags become one list."""
+    """Bare first words become the positional flag; repeated list flags become one list."""
     words = list(rest)
-    if command.positional is not None and words and not words[0].startswith("-"):
-        words = [f"--{command.positional}={words[0]}", *words[1:]]
+    lists: dict[str, list[str]] = {name: [] for name in _list_fields(command.settings)}
+    bare: list[str] = []
+    while command.positional is not None and words and not words[0].startswith("-"):
+        bare.append(f"--{command.positional}={words.pop(0)}")
+        if command.positional not in lists:
+            break
+    words = [*bare, *words]
     kept: list[str] = []
-    lists: dict[str, list[str]] = {"compressor": [], "tau_db": []}
-    fields = command.settings.__dataclass_fields__
     while words:
         word = words.pop(0)
         flag, equals, value = word.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
-        if not (flag.startswith("--") and name in lists and name in fields):
+        if not (flag.startswith("--") and name in lists):
             kept.append(word.replace(flag, f"--{name}", 1) if flag.startswith("--") else word)
         elif equals:
             lists[name].append(value)
@@ -134,10 +152,20 @@ def _rewritten(rest: list[str], command: _Command) -> list[str]:
     return kept
 
 
+def _list_fields(settings: type[Any]) -> list[str]:
+    """Settings that hold several values: tuples, or None."""
+    hints = get_type_hints(settings)
+    return [
+        name
+        for name in settings.__dataclass_fields__
+        if any(get_origin(kind) is tuple for kind in (hints[name], *get_args(hints[name])))
+    ]
+
+
 def _quoted(value: str, name: str) -> str:
-    """A number as it stands, a name as a YAML string of plain ASCII."""
-    if name == "tau_db":
-        return value
+    """Numbers as they stand, a name as a YAML string of plain ASCII."""
+    if name in _NUMBERS:
+        return value.strip().removeprefix("[").removesuffix("]")
     plain = (c.isascii() and c.isprintable() and c not in '"\\' for c in value)
     pairs = zip(value, plain, strict=True)
     return '"' + "".join(c if as_is else f"\\U{ord(c):08X}" for c, as_is in pairs) + '"'

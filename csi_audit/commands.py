@@ -13,28 +13,25 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from channels.channel_set import ChannelSet
-from channels.physical_features import FEATURES, features
 from channels.randomness import seeded_generator
-from channels.readers import load_channels
 from channels.run_folder import AnotherConfigError
 from channels.sample import sample_path
 from channels.support import CsiAuditError
 from compressors.plans import COMPRESSOR_PLAN, Plan
 from compressors.zoo import bundled_compressors
-from csi_audit.auditing import audit, run_directory, torch_device, write_report_again
+from csi_audit.auditing import audit, run_directory, write_report_again
 from csi_audit.configs import (
     BASE_PLAN,
     DemoConfig,
     FitBaseConfig,
     FitCompressorConfig,
-    InspectConfig,
     ReportConfig,
     RunConfig,
 )
+from csi_audit.devices import torch_device
+from csi_audit.printing import say, say_notices
 from reports.schema import Result
 from reports.tables import summary_table
 from reports.words import answer
@@ -79,7 +76,7 @@ def run(settings: RunConfig) -> None:
 
         def told(what: str, made: int, total: int) -> None:
             if not tasks:  # bad input has been refused by now, in a line of its own
-                _say(console, f"Run directory {folder}; if interrupted, go on with --out {folder}")
+                say(console, f"Run directory {folder}; if interrupted, go on with --out {folder}")
                 bar.start()
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total)
@@ -89,17 +86,10 @@ def run(settings: RunConfig) -> None:
     _show(console, result)
     seconds = time.monotonic() - began
     if finished:
-        _say(console, f"This audit was finished before; remove {folder} to make it again.")
+        say(console, f"This audit was finished before; remove {folder} to make it again.")
     else:
-        _say(
-            console, f"{result.cost.denoiser_evaluations:,} denoiser evaluations; {seconds:.0f} s."
-        )
-    _say(console, f"Report: {(folder / 'report.html').resolve()}")
-
-
-def _say(console: Console, line: str) -> None:
-    """A line as it stands: names and paths are no markup, and are not folded."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{result.cost.denoiser_evaluations:,} denoiser evaluations; {seconds:.0f} s.")
+    say(console, f"Report: {(folder / 'report.html').resolve()}")
 
 
 def _at(settings: RunConfig, folder: Path) -> RunConfig:
@@ -108,6 +98,8 @@ def _at(settings: RunConfig, folder: Path) -> RunConfig:
 
 
 def _show(console: Console, result: Result) -> None:
+    for notice in result.data.notices:
+        say(console, f"Note: {notice}")
     for sentence in answer(result):
         console.print(sentence, markup=False, highlight=False)
     # A table wider than the terminal would be folded to shreds in a log file.
@@ -132,57 +124,6 @@ def _progress(console: Console) -> Iterator[Progress]:
             bar.stop()
 
 
-def inspect(settings: InspectConfig) -> None:
-    """Say what a channel file holds: axes, grid, labels, features."""
-    channels = load_channels(
-        settings.data,
-        variable=settings.variable,
-        n_sub=settings.n_sub,
-        bandwidth_hz=settings.bandwidth_hz,
-    )
-    console = Console()
-    title = Text(str(channels.source.path))
-    table = Table(title=title, show_header=False, title_justify="left")
-    for name, value in _facts(channels):
-        table.add_row(name, Text(value))
-    console.print(table)
-    shown = Table("feature", "unit", "1 %", "50 %", "99 %")
-    for name, values in features(channels).items():
-        info = FEATURES[name]
-        ranks = values.double().quantile(torch.tensor([0.01, 0.5, 0.99], dtype=torch.float64))
-        shown.add_row(info.label, info.unit, *(f"{info.scale * float(q):.1f}" for q in ranks))
-    console.print(shown)
-
-
-def _facts(channels: ChannelSet) -> list[tuple[str, str]]:
-    grid, source = channels.grid, channels.source
-    power = channels.power_db.double()
-    drops = channels.drops
-    facts = [
-        ("format", source.format),
-        ("scenario", source.scenario or "unknown"),
-        ("users", f"{len(channels):,}"),
-        ("drops", "unknown" if drops is None else f"{len(drops.unique()):,}"),
-        ("receive x transmit antennas", f"{channels.n_rx} x {channels.n_tx}"),
-        ("array", grid.array or "unknown"),
-        ("subcarriers", str(grid.n_sub)),
-        ("carrier", _in(grid.carrier_hz, 1e9, "GHz")),
-        ("bandwidth", _in(grid.bandwidth_hz, 1e6, "MHz")),
-        ("delay tap", _in(grid.tap_s, 1e-9, "ns")),
-        ("mean power per user", f"{power.min():.1f} ... {power.max():.1f} dB"),
-        ("labels", ", ".join(sorted(channels.labels)) or "none"),
-        ("sha256", source.sha256 or "unknown"),
-    ]
-    if "is_los" in channels.labels:
-        share = float(channels.label("is_los").double().mean())
-        facts.insert(4, ("line of sight", f"{100 * share:.1f} %"))
-    return facts
-
-
-def _in(value: float | None, unit: float, name: str) -> str:
-    return "unknown" if value is None else f"{value / unit:g} {name}"
-
-
 def fit_base_model(settings: FitBaseConfig) -> None:
     """Train a base model; goes on where an interrupted training was."""
     from csi_audit.base_training import BaseRecipe, fit_base
@@ -190,7 +131,8 @@ def fit_base_model(settings: FitBaseConfig) -> None:
 
     _set_threads(settings.threads)
     torch_device(settings.device)  # refuses a device that is not here
-    channels, validation = _split(settings.data, settings.validation, settings.seed)
+    channels, validation = _split(settings)
+    say_notices(Console(), channels)
     plan = replace(_plan(BASE_PLAN, settings), precision=settings.precision)
     base = fit_base(
         channels,
@@ -211,7 +153,8 @@ def fit_neural_compressor(settings: FitCompressorConfig) -> None:
 
     _set_threads(settings.threads)
     torch_device(settings.device)
-    channels, validation = _split(settings.data, settings.validation, settings.seed)
+    channels, validation = _split(settings)
+    say_notices(Console(), channels)
     plan = _plan(COMPRESSOR_PLAN, settings)
     out = settings.out or f"runs/{settings.arch}-{settings.ratio}"
     recipe = CompressorRecipe(arch=settings.arch, ratio=settings.ratio, plan=plan)
@@ -239,19 +182,26 @@ def _plan(default: Plan, settings: FitBaseConfig | FitCompressorConfig) -> Plan:
     )
 
 
-def _split(data: str, validation: str | None, seed: int) -> tuple[ChannelSet, ChannelSet]:
+_MOST_HELD_OUT = 8192  # users kept out of a large set for validation
+
+
+def _split(settings: FitBaseConfig | FitCompressorConfig) -> tuple[ChannelSet, ChannelSet]:
     """Training and validation users; without a validation file a tenth of the drops is kept out."""
-    channels = load_channels(data)
-    if validation is not None:
-        return channels, load_channels(validation)
-    groups = torch.arange(len(channels)) if channels.drops is None else channels.drops
-    kinds = groups.unique()
-    if len(kinds) < 2:
-        groups = kinds = torch.arange(len(channels))
+    data, seed = settings.data, settings.seed
+    channels = settings.read(data)
+    if settings.validation is not None:
+        return channels, settings.read(settings.validation)
+    everyone = torch.arange(len(channels))
+    groups = everyone if channels.drops is None else channels.drops
+    if len(groups.unique()) < 2:
+        groups = everyone
+    kinds, users = groups.unique(return_counts=True)
     if len(kinds) < 2:
         raise CsiAuditError(f"{data} holds one user; a training needs at least two.")
     order = torch.randperm(len(kinds), generator=seeded_generator(seed, "validation split"))
-    held = torch.isin(groups, kinds[order[: max(1, len(kinds) // 10)]])
+    drawn = order[: max(1, len(kinds) // 10)]
+    few = max(1, int((users[drawn].cumsum(0) <= _MOST_HELD_OUT).sum()))
+    held = torch.isin(groups, kinds[drawn[:few]])
     return channels.subset(~held), channels.subset(held)
 
 

@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from channels.channel_set import ChannelSet
+from channels.generation import SimulatedCell
+from channels.readers import load_channels
 from channels.support import CsiAuditError
 from compressors.plans import COMPRESSOR_PLAN, Plan
 
@@ -21,7 +24,44 @@ _MAX_DB = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class ReadingConfig:
+    """How to read a channel file that does not say everything itself.
+
+    Attributes:
+        variable: Name of the channel matrix in the file, if several fit.
+        axes: Names of its axes in the file's order, if they are not clear: rx,tx,sub,user for
+            QuaDRiGa's channel.fr; also reim, beam, delay, pol, row.
+        n_sub: Subcarriers to sample path-level files at (default 32); of other files a check.
+        bandwidth_hz: Bandwidth [Hz], instead of what the file says.
+        panel: Polarisations, rows and columns of the transmit array, if it is no single row:
+            [2, 4, 8].
+        offset: What was added to every real number of the file, 0 for nothing; by default the
+            numbers tell.
+    """
+
+    variable: str | None = None
+    axes: str | None = None
+    n_sub: int | None = None
+    bandwidth_hz: float | None = None
+    panel: tuple[int, int, int] | None = None
+    offset: float | None = None
+
+    def read(self, path: str, *, lazy: bool | None = None) -> ChannelSet:
+        """Channels of a file; by default large ones stay in it."""
+        return load_channels(
+            path,
+            variable=self.variable,
+            axes=self.axes,
+            n_sub=self.n_sub,
+            bandwidth_hz=self.bandwidth_hz,
+            panel=self.panel,
+            offset=self.offset,
+            lazy=lazy,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(ReadingConfig):
     """Settings of an audit.
 
     Attributes:
@@ -44,9 +84,6 @@ class RunConfig:
         device: Where the denoiser runs.
         batch_size: Samples a denoiser call; changes nothing but rounding.
         threads: CPU threads of the command; None leaves torch's default. From Python, set torch's.
-        variable: Name of the channel matrix in the file, if several fit.
-        n_sub: Number of subcarriers that the file must have; a check.
-        bandwidth_hz: Bandwidth [Hz], instead of what the file says.
     """
 
     data: str
@@ -65,9 +102,6 @@ class RunConfig:
     device: Device = "auto"
     batch_size: int = 128
     threads: int | None = None
-    variable: str | None = None
-    n_sub: int | None = None
-    bandwidth_hz: float | None = None
 
     def __post_init__(self) -> None:
         _check_names(self.compressor)
@@ -101,7 +135,7 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitBaseConfig:
+class FitBaseConfig(ReadingConfig):
     """Settings of a base-model training.
 
     Attributes:
@@ -141,7 +175,7 @@ class FitBaseConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitCompressorConfig:
+class FitCompressorConfig(ReadingConfig):
     """Settings of a compressor training.
 
     Attributes:
@@ -195,20 +229,64 @@ class DemoConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InspectConfig:
-    """Settings of a look at a channel file.
+class InspectConfig(ReadingConfig):
+    """Settings of a look at channel files.
 
     Attributes:
-        data: Channel file.
-        variable: Name of the channel matrix in the file, if several fit.
-        n_sub: Number of subcarriers that the file must have; a check.
-        bandwidth_hz: Bandwidth [Hz], instead of what the file says.
+        data: Channel files, or your own loader as file.py:function. Several are compared with the
+            first.
+        html: Page to write, with maps and distributions; None writes none.
+        seed: Fixes which users are drawn for the maps.
+    """
+
+    data: tuple[str, ...]
+    html: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.data, str) or not self.data:
+            raise CsiAuditError(
+                f"data must be a tuple of at least one file; got {self.data!r}. Write "
+                f"({self.data or 'channels.h5'!r},)."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig(ReadingConfig):
+    """Settings of a conversion to compact HDF5, which every other command reads fastest.
+
+    Attributes:
+        data: Channel file of any known format, or your own loader as file.py:function.
+        out: File to write; one that is there is replaced only when the new one is whole.
+        precision: "float16" (error about -72 dB) or "float32".
+        gzip_level: 0 to 9; 0 stores plainly.
     """
 
     data: str
-    variable: str | None = None
-    n_sub: int | None = None
-    bandwidth_hz: float | None = None
+    out: str
+    precision: Literal["float16", "float32"] = "float16"
+    gzip_level: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig(SimulatedCell):
+    """Settings of a simulation through Sionna (extra `sim`), TR 38.901.
+
+    Attributes:
+        out: Compact HDF5 file to write.
+        n: Users.
+        seed: Fixes every random number; fewer users of a seed are the first of more.
+        device: Where the simulation runs.
+    """
+
+    out: str
+    n: int = 2000
+    seed: int = 0
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, "n", 1)
 
 
 @dataclass(frozen=True, kw_only=True)

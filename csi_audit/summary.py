@@ -99,7 +99,7 @@ def compressor_row(
     return CompressorRow(
         name=named.name,
         spec=named.spec,
-        convention=named.compressor.convention.describe(),
+        convention=_convention(named, evidence.real.x),
         n_code=int(named.compressor.n_code),
         losses={name: _loss(name, evidence, named.name) for name in LOSSES},
         estimates=ImportanceEstimates(
@@ -113,6 +113,19 @@ def compressor_row(
         against_klt_db=against,
         against_klt=sentence,
         worst=worst,
+    )
+
+
+def _convention(named: NamedCompressor, real: Tensor) -> str:
+    """The compressor's convention, and what its crop costs on the real channels."""
+    convention = named.compressor.convention
+    said = convention.describe()
+    if convention.crop_delay is None or convention.crop_delay == convention.event_shape[2]:
+        return said
+    lost = convention.energy_lost(real)
+    return (
+        f"{said}; the crop loses {100 * float(lost.mean()):.2g} % of the real channels' energy "
+        f"(worst user {100 * float(lost.max()):.2g} %)"
     )
 
 

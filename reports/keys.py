@@ -34,6 +34,8 @@ _OWN = {
     "data.n": "Number of real channels used.",
     "data.drops": "Number of environments (drops) among them; null when the file does not say.",
     "data.description": "Scenario, carrier and array of the channels, in words.",
+    "data.convention": "Domain, scaling and offset that the file had its channels in.",
+    "data.notices": "What was found or assumed in reading the file, a sentence each.",
     "base": "The base law p: the trained diffusion model whose samples are audited.",
     "base.sha256": "SHA-256 of the base model's weights; null without a base model.",
     "base.fidelity": "Largest KS distance to the real channels, by kind of quantity.",

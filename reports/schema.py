@@ -23,13 +23,15 @@ Verdict = Literal["credible", "misses", "not checked"]
 
 @dataclass(frozen=True, kw_only=True)
 class DataInfo:
-    """The channels that were read."""
+    """The channels that were read; `notices` tell what was found or assumed in reading them."""
 
     path: str
     sha256: str | None
     n: int
     drops: int | None = None
     description: str = ""
+    convention: str = ""
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

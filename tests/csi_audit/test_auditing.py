@@ -17,9 +17,10 @@ from channels import ChannelDomain, audit_space, load_channels, write_channels
 from channels.support import CsiAuditError
 from compressors import in_audit_space, load_compressor
 from csi_audit import auditing
-from csi_audit.auditing import audit, full_issgm_figures, run_directory, torch_device
+from csi_audit.auditing import audit, full_issgm_figures, run_directory
 from csi_audit.base import load_base
 from csi_audit.configs import RunConfig
+from csi_audit.devices import torch_device
 from csi_audit.losses import NmseLoss
 from csi_audit.run_state import read_arrays
 from reports import Result, load_result

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import csi_audit
 from channels.support import CsiAuditError
-from csi_audit import commands
+from csi_audit import channel_commands, commands
 from csi_audit.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, main
 from csi_audit.configs import FitBaseConfig, FitCompressorConfig, InspectConfig, RunConfig
 
@@ -29,7 +29,8 @@ def caught() -> Iterator[list[Any]]:
     found: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         for name in FUNCTIONS:
-            patch.setattr(commands, name, found.append)
+            home = channel_commands if hasattr(channel_commands, name) else commands
+            patch.setattr(home, name, found.append)
         yield found
 
 
@@ -127,10 +128,23 @@ def test_hyphens_in_values_stay() -> None:
 
 @unit
 def test_a_bare_first_word_is_the_data() -> None:
-    assert parsed("inspect", "a b.h5", "--n-sub", "32") == InspectConfig(data="a b.h5", n_sub=32)
-    assert parsed("inspect", "--data", "a.h5") == InspectConfig(data="a.h5")
+    found = parsed("inspect", "a b.h5", "--n-sub", "32")
+    assert found == InspectConfig(data=("a b.h5",), n_sub=32)
+    assert parsed("inspect", "--data", "a.h5") == InspectConfig(data=("a.h5",))
     assert parsed("report", "runs/demo").run == "runs/demo"
     assert parsed("fit-compressor", "a.h5", "--arch", "klt").arch == "klt"
+
+
+@unit
+def test_several_bare_words_are_several_files() -> None:
+    found = parsed("inspect", "a.h5", "b,c [1].mat", "--data", "d.h5", "--data=e.py:f", "--seed=3")
+    assert found == InspectConfig(data=("a.h5", "b,c [1].mat", "d.h5", "e.py:f"), seed=3)
+
+
+@unit
+@pytest.mark.parametrize("panel", [["--panel", "2,1,16"], ["--panel=[2, 1, 16]"]])
+def test_panel_is_a_list_with_or_without_brackets(panel: list[str]) -> None:
+    assert parsed("inspect", "a.h5", *panel) == InspectConfig(data=("a.h5",), panel=(2, 1, 16))
 
 
 @unit
@@ -150,6 +164,9 @@ def test_a_bare_first_word_is_the_data() -> None:
         (["fit-base", "u", "--device", "tpu"], "'auto', 'cpu', 'cuda'"),
         (["fit-base", "u", "--precision", "64"], "'bf16-mixed', '32-true'"),
         (["inspect"], "the following arguments are required: data"),
+        (["inspect", "a", "--panel", "2,x,16"], "Expected a <class 'int'>. Got value: x"),
+        (["inspect", "a", "--panel"], "--panel needs a value."),
+        (["fit-base", "a.h5", "b.h5"], "unrecognized arguments: b.h5"),
         (["report"], "the following arguments are required: run"),
         (["fit_base", "u"], "there is no command 'fit_base'. Did you mean 'fit-base'?"),
         (["xyz"], "there is no command 'xyz'. Choose from: demo, fit-base"),
@@ -256,7 +273,7 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def inspect(settings: InspectConfig) -> None:
         raise error
 
-    monkeypatch.setattr(commands, "inspect", inspect)
+    monkeypatch.setattr(channel_commands, "inspect", inspect)
 
 
 @unit

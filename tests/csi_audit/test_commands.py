@@ -11,14 +11,14 @@ import pytest
 import torch
 
 import reports.report
-from channels import ChannelSet, load_channels, write_channels
+from channels import ChannelSet, write_channels
 from channels.run_folder import AnotherConfigError
 from channels.sample import sample_path
 from channels.support import CsiAuditError
 from compressors import Klt, bundled_compressors, load_compressor
 from csi_audit import base_training, commands
 from csi_audit.command_line import EXIT_BAD_INPUT, EXIT_OK, main
-from csi_audit.configs import DemoConfig, RunConfig
+from csi_audit.configs import DemoConfig, FitBaseConfig, RunConfig
 from reports import load_result
 
 end_to_end = pytest.mark.end_to_end
@@ -152,42 +152,6 @@ def test_demo_is_a_run_of_what_is_bundled(monkeypatch: pytest.MonkeyPatch) -> No
     assert config.issgm in config.compressor
 
 
-# --- inspect --------------------------------------------------------------------------------------
-
-
-def inspected(capsys: pytest.CaptureFixture[str], path: Path) -> dict[str, str]:
-    """Fact or feature -> its line, cells parted by a bar."""
-    assert main(["inspect", str(path)]) == EXIT_OK
-    printed = capsys.readouterr().out
-    rows = [re.split(r"\s*[│┃|]\s*", line.strip("│┃ ")) for line in printed.splitlines()]
-    return {row[0]: " | ".join(row[1:]) for row in rows if len(row) > 1}
-
-
-@end_to_end
-def test_inspect_prints_the_facts(tiny: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    facts = inspected(capsys, tiny.data)
-    assert facts["users"] == "100"
-    assert facts["drops"] == "5"
-    assert facts["line of sight"] == "25.0 %"
-    assert facts["receive x transmit antennas"] == "1 x 8"
-    assert facts["subcarriers"] == "8"
-    assert (facts["carrier"], facts["bandwidth"]) == ("2.6 GHz", "10 MHz")
-    assert facts["delay tap"] == "100 ns"
-    assert facts["labels"] == "drop_seed, is_los"
-    assert facts["sha256"] == load_channels(tiny.data).source.sha256
-    assert facts["delay spread"].startswith("ns | ")
-    assert len(facts["effective paths"].split(" | ")) == 4
-
-
-@end_to_end
-def test_inspect_says_what_is_unknown(tiny: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    facts = inspected(capsys, tiny.bare)
-    unknown = ("drops", "carrier", "bandwidth", "delay tap", "array")
-    assert {facts[name] for name in unknown} == {"unknown"}
-    assert facts["labels"] == "none"
-    assert "line of sight" not in facts
-
-
 # --- Trainings ------------------------------------------------------------------------------------
 
 
@@ -262,7 +226,7 @@ def written(folder: Path, channels: ChannelSet, drops: torch.Tensor | None) -> s
 
 
 def split(data: str, seed: int = 0) -> tuple[set[int], set[int], ChannelSet, ChannelSet]:
-    train, validation = commands._split(data, None, seed)
+    train, validation = commands._split(FitBaseConfig(data=data, seed=seed))
     rows = [{int(number) for number in part.power_db} for part in (train, validation)]
     return rows[0], rows[1], train, validation
 
@@ -313,7 +277,9 @@ def test_one_user_cannot_be_split(draw_users: Callable[..., ChannelSet], tmp_pat
 
 @unit
 def test_a_validation_file_leaves_the_training_whole(tiny: Any) -> None:
-    train, validation = commands._split(str(tiny.data), str(tiny.bare), 0)
+    train, validation = commands._split(
+        FitBaseConfig(data=str(tiny.data), validation=str(tiny.bare))
+    )
     assert (len(train), len(validation)) == (100, 60)
 
 

@@ -8,9 +8,11 @@ import pytest
 from channels.run_folder import config_hash
 from channels.support import CsiAuditError
 from csi_audit.configs import (
+    ConvertConfig,
     DemoConfig,
     FitBaseConfig,
     FitCompressorConfig,
+    GenerateConfig,
     InspectConfig,
     ReportConfig,
     RunConfig,
@@ -37,6 +39,9 @@ OTHER: dict[str, Any] = {
     "variable": "H",
     "n_sub": 32,
     "bandwidth_hz": 1e7,
+    "axes": "user,tx,sub",
+    "panel": (1, 1, 32),
+    "offset": 0.5,
 }
 FREE: dict[str, Any] = {"out": "runs/a", "device": "cpu", "batch_size": 16, "threads": 1}
 
@@ -114,13 +119,23 @@ def test_devices_are_checked() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [RunConfig, FitBaseConfig, FitCompressorConfig, DemoConfig, InspectConfig, ReportConfig],
+    [
+        RunConfig,
+        FitBaseConfig,
+        FitCompressorConfig,
+        DemoConfig,
+        InspectConfig,
+        ConvertConfig,
+        GenerateConfig,
+        ReportConfig,
+    ],
 )
 def test_settings_are_frozen_keyword_only_and_described(settings: type[Any]) -> None:
     assert settings.__dataclass_params__.frozen
     for field in fields(settings):
         assert field.kw_only, field.name
-        assert f"        {field.name}: " in (settings.__doc__ or ""), field.name
+        described = "".join(kind.__doc__ or "" for kind in settings.__mro__)
+        assert f"        {field.name}: " in described, field.name
     with pytest.raises(TypeError, match="unexpected keyword argument 'stepz'"):
         settings(stepz=3)
 
