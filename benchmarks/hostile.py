@@ -19,6 +19,7 @@ import torch
 __all__ = ["HOSTILE", "TRAP"]
 
 TRAP = "executed"  # name of the file that hostile code would create beside its own
+_GRID = "f_k = k*bandwidth/n_sub"  # marks a compact file
 _ABSURD = (12_500_000, 2, 32, 32)  # float32: 100 GB
 
 
@@ -56,6 +57,7 @@ def _mat5(path: Path) -> None:
 
 def _hdf5(path: Path) -> None:
     with h5py.File(path, "w") as file:
+        file.attrs["grid"] = _GRID
         file["h"] = np.stack((_channels().real, _channels().imag), axis=1)
 
 
@@ -105,6 +107,7 @@ def _external_storage(folder: Path) -> Path:
 def _absurd_hdf5(folder: Path) -> Path:
     path = folder / "absurd.h5"
     with h5py.File(path, "w") as file:
+        file.attrs["grid"] = _GRID
         file.create_dataset("h", _ABSURD, "<f4", chunks=(64, 2, 32, 32))
     return path
 
@@ -112,6 +115,7 @@ def _absurd_hdf5(folder: Path) -> Path:
 def _absurd_shape_hdf5(folder: Path) -> Path:
     path = folder / "shape.h5"
     with h5py.File(path, "w") as file:
+        file.attrs["grid"] = _GRID
         file.create_dataset("h", (2**40, 2, 2**20, 1), "<f4", chunks=(1, 2, 64, 1))
     return path
 
@@ -206,9 +210,13 @@ def _path_bomb(folder: Path) -> Path:
     return path
 
 
-HOSTILE: Mapping[str, Callable[[Path], Path]] = {
+_CUT = "Truncated"
+_CODE = "never loaded|never read|Objects are not read"
+
+# Kind of file -> its maker, and what the refusal must say.
+HOSTILE: Mapping[str, tuple[Callable[[Path], Path], str]] = {
     **{
-        f"{kind} cut at {share:.0%}": _cut(f"cut.{kind}", write, share)
+        f"{kind} cut at {share:.0%}": (_cut(f"cut.{kind}", write, share), _CUT)
         for kind, write in (
             ("mat", _mat5),
             ("h5", _hdf5),
@@ -218,24 +226,27 @@ HOSTILE: Mapping[str, Callable[[Path], Path]] = {
         )
         for share in (0.02, 0.5, 0.95)
     },
-    "HDF5 magic alone": _magic("magic.h5", b"\x89HDF\r\n\x1a\n"),
-    "MATLAB 5 magic alone": _magic("magic.mat", b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"),
-    "MATLAB 7.3 magic alone": _magic("magic73.mat", b"MATLAB 7.3 MAT-file".ljust(512)),
-    "npy magic alone": _magic("magic.npy", b"\x93NUMPY\x01\x00"),
-    "zip magic alone": _magic("magic.npz", b"PK\x03\x04"),
-    "no magic at all": _magic("noise.dat", b"\x7fELF"),
-    "HDF5 external link": _external_link,
-    "HDF5 external storage": _external_storage,
-    "HDF5 of 100 GB declared": _absurd_hdf5,
-    "HDF5 of absurd shape": _absurd_shape_hdf5,
-    "HDF5 label of 1 TB declared": _absurd_label,
-    "npy of 46 TB declared": _absurd_npy,
-    "npz of 100 GB declared": _bomb,
-    "QuaDRiGa paths of 100 GB declared": _path_bomb,
-    "pickled npy": _pickled_npy,
-    "pickled npz": _pickled_npz,
-    "pickled pt": _pickled_pt,
-    "bare pickle": _bare_pickle,
-    "MATLAB v5 object": _objects_mat5,
-    "MATLAB v7.3 object": _objects_v73,
+    "HDF5 magic alone": (_magic("magic.h5", b"\x89HDF\r\n\x1a\n"), _CUT),
+    "MATLAB 5 magic alone": (
+        _magic("magic.mat", b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"),
+        _CUT,
+    ),
+    "MATLAB 7.3 magic alone": (_magic("magic73.mat", b"MATLAB 7.3 MAT-file".ljust(512)), _CUT),
+    "npy magic alone": (_magic("magic.npy", b"\x93NUMPY\x01\x00"), _CUT),
+    "zip magic alone": (_magic("magic.npz", b"PK\x03\x04"), _CUT),
+    "no magic at all": (_magic("noise.dat", b"\x7fELF"), "no known format"),
+    "HDF5 external link": (_external_link, "never followed"),
+    "HDF5 external storage": (_external_storage, "never followed"),
+    "HDF5 of 100 GB declared": (_absurd_hdf5, r"declares \(12500000, 2, 32, 32\)"),
+    "HDF5 of absurd shape": (_absurd_shape_hdf5, r"declares \(1099511627776, 2"),
+    "HDF5 label of 1 TB declared": (_absurd_label, "label is_los must hold at most"),
+    "npy of 46 TB declared": (_absurd_npy, r"declares \(90000000000, 8, 8\)"),
+    "npz of 100 GB declared": (_bomb, r"declares \(12207032, 32, 32\)"),
+    "QuaDRiGa paths of 100 GB declared": (_path_bomb, "never written"),
+    "pickled npy": (_pickled_npy, _CODE),
+    "pickled npz": (_pickled_npz, _CODE),
+    "pickled pt": (_pickled_pt, _CODE),
+    "bare pickle": (_bare_pickle, _CODE),
+    "MATLAB v5 object": (_objects_mat5, _CODE),
+    "MATLAB v7.3 object": (_objects_v73, _CODE),
 }

@@ -33,7 +33,7 @@ def main() -> None:
     options = parse_arguments("hostile_files", description=__doc__)
     rows: list[dict[str, Any]] = []
     executed, written = 0, 0
-    for name, make in HOSTILE.items():
+    for name, (make, _) in HOSTILE.items():
         with tempfile.TemporaryDirectory() as place:
             path = make(Path(place))
             before = sorted(p.name for p in path.parent.iterdir())

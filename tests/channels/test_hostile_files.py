@@ -18,11 +18,12 @@ MOST_BYTES = 64 << 20
 @pytest.mark.parametrize("lazy", [False, True], ids=["in memory", "lazy"])
 @pytest.mark.parametrize("name", list(HOSTILE))
 def test_hostile_files_are_refused(name: str, lazy: bool, tmp_path: Path) -> None:
-    path = HOSTILE[name](tmp_path)
+    make, says = HOSTILE[name]
+    path = make(tmp_path)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
     tracemalloc.start()
     try:
-        with pytest.raises(CsiAuditError) as caught:
+        with pytest.raises(CsiAuditError, match=says) as caught:
             load_channels(path, lazy=lazy)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
