@@ -18,7 +18,7 @@ import numpy as np
 from channels.domains import Panel
 from channels.support import CsiAuditError, did_you_mean
 
-__all__ = ["AXES", "AxisOrder", "axis_order"]
+__all__ = ["AXES", "AxisOrder", "axis_order", "complex_of"]
 
 AXES = ("user", "rx", "pol", "row", "tx", "beam", "sub", "delay", "reim", "one")
 _ALIASES = {
@@ -39,6 +39,13 @@ _USUAL = {
     4: (("user", "rx", "tx", "sub"), ("rx", "tx", "sub", "user")),
 }
 _IF_LABELLED = {3: (("tx", "sub", "user"),), 4: ()}  # only where the labels of a file demand it
+
+
+def complex_of(re: np.ndarray, im: np.ndarray) -> np.ndarray:
+    """re + j im, complex64 or complex128; Inf and NaN stay where they are."""
+    z = np.empty(re.shape, np.result_type(re.dtype, np.complex64))
+    z.real, z.imag = re, im
+    return z
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,7 @@ class AxisOrder:
         drop = [i for i, name in enumerate(self.names) if name == "one"]
         if "reim" in self.names:
             part = part.transpose([*order, *drop, self.names.index("reim")])
-            part = part.astype(np.result_type(part.dtype, np.float32), copy=False)
-            part = part[..., 0] + 1j * part[..., 1]
+            part = complex_of(part[..., 0], part[..., 1])
         else:
             part = part.transpose([*order, *drop])
         if ones:

@@ -42,7 +42,7 @@ _LEAST_K, _MOST_K = 1e-2, 1e4  # less is no specular wave, more is rounding and 
 
 def _power(z: Tensor) -> Tensor:
     """|z|^2 without the square root that abs takes."""
-    return torch.view_as_real(z).square().sum(-1)
+    return z.real.square() + z.imag.square()
 
 
 def signed_delay(d: Tensor, n: int) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -190,81 +189,113 @@ def users_in_both(one: Inspection, other: Inspection) -> int | None:
 # --- The pass -------------------------------------------------------------------------------------
 
 
+class _Columns:
+    """One value a user by name, in memory taken once: many small pieces, kept between the large
+    ones of each block, would keep the allocator from giving those back."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._held: dict[str, Tensor] = {}
+        self._used: dict[str, int] = {}
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """The values (m,) of the next m users."""
+        for name, value in values.items():
+            if name not in self._held:
+                self._held[name], self._used[name] = torch.empty(self._n, dtype=value.dtype), 0
+            start = self._used[name]
+            self._used[name] = start + len(value)
+            self._held[name][start : self._used[name]] = value
+
+    def take(self, name: str) -> Tensor:
+        """Values of all users that were added."""
+        return self._held.pop(name)[: self._used.pop(name)]
+
+    def take_all(self) -> dict[str, Tensor]:
+        """What is left, in the order it came."""
+        return {name: self.take(name) for name in list(self._held)}
+
+
 class _Pass:
     """What has been seen so far."""
 
     def __init__(self, users: UserBlocks) -> None:
-        _, n_rx, n_tx, n_sub = users.shape
+        n, n_rx, n_tx, n_sub = users.shape
         self.users = users
         self.with_keys = n_rx * n_tx * n_sub >= MIN_VALUES
         self.crops = sorted({n_sub // 4, n_sub // 2} - {0})
-        self.columns: dict[str, list[Tensor]] = defaultdict(list)  # one value a user
-        self.tails: list[DelayTails] = []
+        self.columns, self.features = _Columns(n), _Columns(n)
         self.power = torch.zeros(n_tx, n_sub, dtype=torch.float64)
         self.saturation = Saturation()
 
     def add(self, block: UserBlock) -> None:
         good = ~(block.non_finite | block.zero)
-        for name in ("non_finite", "zero", "power_db"):
-            self.columns[name].append(getattr(block, name))
+        self.columns.add(
+            {name: getattr(block, name) for name in ("non_finite", "zero", "power_db")}
+        )
         if not good.any():
             return
         if block.stored is not None:
             self.saturation.add(block.stored[good.numpy()])
         h = block.unit[good]
         x = to_angular_delay(h, self.users.grid.panel)
-        for name, value in features_of_maps(stack_real(x), self.users.grid).items():
-            self.columns[f"feature {name}"].append(value)
+        self.features.add(features_of_maps(stack_real(x), self.users.grid))
         if self.with_keys:
-            self.columns["keys"].append(channel_keys(h))
+            self.columns.add({"keys": channel_keys(h)})
         power = power_of(x).sum(1)  # (n, n_tx, n_sub)
         self.power += power.sum(0, dtype=torch.float64)
         kept = power.sum(1, dtype=torch.float64).cumsum(1)  # (n, n_sub)
-        for taps in self.crops:
-            self.columns[f"crop {taps}"].append((1 - kept[:, taps - 1] / kept[:, -1]).float())
+        lost = {f"crop {k}": (1 - kept[:, k - 1] / kept[:, -1]).float() for k in self.crops}
         tails = DelayTails.of(x)
-        if tails is not None:
-            self.tails.append(tails)
-
-    def _column(self, name: str) -> Tensor:
-        """All users' values, which the pass lets go of."""
-        return torch.cat(self.columns.pop(name))
+        self.columns.add({**lost, **({} if tails is None else vars(tails))})
 
     def finish(self, seed: int, began: float) -> Inspection:
-        users = self.users
-        non_finite, zero = self._column("non_finite"), self._column("zero")
-        rows = (~(non_finite | zero)).nonzero().flatten()
-        power_db = users.gain_db(self._column("power_db"))[rows]
-        names = [name for name in self.columns if name.startswith("feature ")]
-        features = {name.removeprefix("feature "): self._column(name) for name in names}
-        keys = self._column("keys") if self.with_keys and len(rows) else None
+        users, columns, features = self.users, self.columns.take_all(), self.features.take_all()
+        rows = (~(columns["non_finite"] | columns["zero"])).nonzero().flatten()
+        columns["power_db"] = users.gain_db(columns["power_db"])[rows]
+        keys = columns.get("keys")
         duplicates = None if keys is None else _duplicates(keys, rows, users)
-        found = [bad_user_warning(non_finite, zero), _duplicate_warning(duplicates)]
-        found += [] if users.doubt is None else [f"The scaling is not certain. {users.doubt}"]
-        found += self.saturation.warnings(shifted=users.shifted)
-        if self.tails:
-            found.append(delay_warning(DelayTails.join(self.tails), users.grid))
-        if len(rows):
-            labels = {name: label[rows].numpy() for name, label in users.labels.items()}
-            values = {name: value.numpy() for name, value in features.items()}
-            found += mixture_warnings(values, power_db.numpy(), labels)
         return Inspection(
             source=users.source,
             shape=users.shape,
             grid=users.grid,
             labels=users.labels,
-            non_finite=non_finite,
-            zero=zero,
+            non_finite=columns["non_finite"],
+            zero=columns["zero"],
             features=features,
-            power_db=power_db,
-            crop_loss={k: self._column(f"crop {k}") for k in self.crops if len(rows)},
+            power_db=columns["power_db"],
+            crop_loss={k: columns[f"crop {k}"] for k in self.crops if len(rows)},
             mean_power=self.power / len(rows) if len(rows) else None,
             samples=_samples(users, rows, features, seed),
             keys=keys,
             duplicates=duplicates,
-            warnings=tuple(sentence for sentence in found if sentence is not None),
+            warnings=self._warnings(columns, features, rows, duplicates),
             seconds=time.monotonic() - began,
         )
+
+    def _warnings(
+        self,
+        columns: Mapping[str, Tensor],
+        features: Mapping[str, Tensor],
+        rows: Tensor,
+        duplicates: Duplicates | None,
+    ) -> tuple[str, ...]:
+        """What looks wrong, the worst first."""
+        users = self.users
+        found = [
+            bad_user_warning(columns["non_finite"], columns["zero"]),
+            _duplicate_warning(duplicates),
+            None if users.doubt is None else f"The scaling is not certain. {users.doubt}",
+            *self.saturation.warnings(shifted=users.shifted),
+        ]
+        if "late" in columns:
+            tails = DelayTails(**{name: columns[name] for name in ("late", "front", "back")})
+            found.append(delay_warning(tails, users.grid))
+        if len(rows):
+            labels = {name: label[rows].numpy() for name, label in users.labels.items()}
+            values = {name: value.numpy() for name, value in features.items()}
+            found += mixture_warnings(values, columns["power_db"].numpy(), labels)
+        return tuple(sentence for sentence in found if sentence is not None)
 
 
 def _duplicates(keys: Tensor, rows: Tensor, users: UserBlocks) -> Duplicates | None:

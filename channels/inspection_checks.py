@@ -6,7 +6,6 @@ causes look alike, the warning names both. Several scenarios in one file: `mixtu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +57,8 @@ def bad_user_warning(non_finite: Tensor, zero: Tensor) -> str | None:
     """Sentence on users that hold NaN, Inf or nothing, bool (N,) each; None if there are none."""
     kinds = ((non_finite, "NaN or Inf"), (zero, "zeros alone"))
     found = [
-        f"{int(bad.sum()):,} hold {what} (first: user {int(bad.nonzero()[0])})"
+        f"{int(bad.sum()):,} {'holds' if bad.sum() == 1 else 'hold'} {what} "
+        f"(first: user {int(bad.nonzero()[0])})"
         for bad, what in kinds
         if bad.any()
     ]
@@ -216,12 +216,6 @@ class DelayTails:
         late, front = p[:, n - n // 4 : n - 2], p[:, 2 : n // 2]
         back = p[:, n // 2 + 1 : n - 1]  # mirror image of the front
         return cls(late=late.sum(1), front=front.sum(1), back=back.sum(1))
-
-    @classmethod
-    def join(cls, parts: Sequence[DelayTails]) -> DelayTails:
-        """Of all users."""
-        names = ("late", "front", "back")
-        return cls(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
 
 
 def delay_warning(tails: DelayTails, grid: Grid) -> str | None:

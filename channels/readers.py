@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from channels.axes import axis_order
-from channels.channel_set import ChannelSet, Grid, Source
+from channels.channel_set import ChannelSet
 from channels.domains import Panel
 from channels.file_checks import check_file, recognise
 from channels.labels import label_tensors
@@ -35,7 +35,7 @@ from channels.reading import Reading
 from channels.support import CsiAuditError, file_sha256, load_object
 from channels.workspace import Workspace
 
-__all__ = ["grid_of", "load_channels", "open_channels"]
+__all__ = ["load_channels", "open_channels"]
 
 _LARGE = 1 << 30  # bytes of channels that are rather left in their file
 Container = Callable[[Path, ReadOptions], Workspace]
@@ -133,25 +133,14 @@ def _channel_set(
     h = None if lazy else _room(path, shape)
     scan = reading.scan(h)
     reading.require(scan)
-    source = Source(
-        path=spec,
-        sha256=sha256,
-        format=opened.format,
-        scenario=opened.scenario,
-        convention=reading.convention,
-        notices=reading.notices,
-    )
     labels = label_tensors(path, opened.labels, opened.shape[0])
-    try:
-        return ChannelSet(
-            h=cast(torch.Tensor, LazyRows(reading.unit, shape)) if h is None else h,
-            power_db=scan.power_db,
-            grid=grid_of(opened, reading.n_sub, options.bandwidth_hz),
-            labels=labels,
-            source=source,
-        )
-    except CsiAuditError as error:
-        raise CsiAuditError(f"{path}: {error}") from None
+    return ChannelSet(
+        h=cast(torch.Tensor, LazyRows(reading.unit, shape)) if h is None else h,
+        power_db=scan.power_db,
+        grid=reading.grid,
+        labels=labels,
+        source=reading.source(sha256),
+    )
 
 
 def _room(path: Path, shape: tuple[int, ...]) -> torch.Tensor:
@@ -162,17 +151,6 @@ def _room(path: Path, shape: tuple[int, ...]) -> torch.Tensor:
             f"{path} needs {8 * math.prod(shape) / 1e9:,.0f} GB in memory, more than there is. "
             "Leave it in its file: lazy=True."
         ) from error
-
-
-def grid_of(opened: Opened, n_sub: int, bandwidth_hz: float | None) -> Grid:
-    """Grid of an opened file; the user's bandwidth goes before the file's."""
-    return Grid(
-        carrier_hz=opened.carrier_hz,
-        bandwidth_hz=opened.bandwidth_hz if bandwidth_hz is None else float(bandwidth_hz),
-        n_sub=n_sub,
-        array=opened.array,
-        panel=opened.panel,
-    )
 
 
 def _names_code(spec: str) -> bool:

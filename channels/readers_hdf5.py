@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from channels.axes import complex_of
 from channels.labels import column, labels_of, left_out
 from channels.opened import Opened, ReadOptions, as_number, damaged
 from channels.readers_matlab import refuse_objects
@@ -61,7 +62,7 @@ class _Stored:
         with opened_hdf5(self._path) as file:
             value = file[self._name][key]
         if self._pair:
-            value = value["real"] + 1j * value["imag"]
+            value = complex_of(value["real"], value["imag"])
         return np.asarray(value).T if self._matlab else value
 
 
@@ -201,9 +202,7 @@ def compact_layout(workspace: Workspace, options: ReadOptions) -> Opened | None:
 
     def read(start: int, stop: int) -> np.ndarray:
         part = array[start:stop]
-        part = part.astype(np.result_type(part.dtype, np.float32), copy=False)
-        joined: np.ndarray = part[:, 0::2] + 1j * part[:, 1::2]
-        return joined
+        return complex_of(part[:, 0::2], part[:, 1::2])
 
     return Opened(
         shape=(n, pairs // 2, n_tx, n_sub),

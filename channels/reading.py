@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from channels.channel_set import Grid, Source
 from channels.convention import Convention, Domain
 from channels.domains import check_power, scale_users, stack_real, to_complex, to_spatial_frequency
 from channels.labels import user_rows
@@ -105,6 +106,7 @@ class Reading:
         if options.offset is None and opened.scaling == "detect":
             self.found = self._detect()
         self.convention = self._convention(self._told)
+        self.grid = self._grid(options.bandwidth_hz)
 
     def _subcarriers(self, wanted: int | None) -> int:
         held = self.opened.shape[3]
@@ -139,6 +141,31 @@ class Reading:
             n_rx, n_tx, n_bin = self.opened.shape[1:]
             found = told_offset(offset or 0.0, (2 * n_rx, n_tx, n_bin))
         return replace(found, domain=self.opened.domain, panel=self.opened.panel)
+
+    def _grid(self, bandwidth_hz: float | None) -> Grid:
+        """Grid of the channels; the user's bandwidth goes before the file's."""
+        opened = self.opened
+        try:
+            return Grid(
+                carrier_hz=opened.carrier_hz,
+                bandwidth_hz=opened.bandwidth_hz if bandwidth_hz is None else float(bandwidth_hz),
+                n_sub=self.n_sub,
+                array=opened.array,
+                panel=opened.panel,
+            )
+        except CsiAuditError as error:
+            raise CsiAuditError(f"{self.path}: {error}") from None
+
+    def source(self, sha256: str) -> Source:
+        """Where the channels come from, as a file of this hash."""
+        return Source(
+            path=str(self.path),
+            sha256=sha256,
+            format=self.opened.format,
+            scenario=self.opened.scenario,
+            convention=self.convention,
+            notices=self.notices,
+        )
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -185,9 +212,9 @@ class Reading:
             if h is not None:
                 h[part] = unit[0]
             power_db[part], non_finite[part], zero[part] = unit[1:]
-        return Scan(power_db=self._gain_db(power_db), non_finite=non_finite, zero=zero)
+        return Scan(power_db=self.gain_db(power_db), non_finite=non_finite, zero=zero)
 
-    def _gain_db(self, power_db: Tensor) -> Tensor:
+    def gain_db(self, power_db: Tensor) -> Tensor:
         """Gain on top of what the file had already taken out."""
         stored = self.opened.power_db
         if stored is None:

@@ -16,9 +16,9 @@ from channels.channel_set import ChannelSet, Grid, Source
 from channels.domains import Panel, scale_users
 from channels.labels import label_tensors
 from channels.opened import Opened, ReadOptions
-from channels.readers import grid_of, load_channels, open_channels
+from channels.readers import load_channels, open_channels
 from channels.reading import Reading, has_offset
-from channels.support import CsiAuditError, file_sha256
+from channels.support import file_sha256
 
 __all__ = ["UserBlock", "UserBlocks", "open_users"]
 
@@ -77,31 +77,18 @@ def open_users(spec: str, options: ReadOptions, panel: Panel | None) -> UserBloc
     opened = open_channels(path, options)
     opened = opened if panel is None else replace(opened, panel=panel)
     opened = replace(opened, read=_Last(opened.read))
-    try:
-        grid_of(opened, opened.shape[3], options.bandwidth_hz).panel_of(opened.shape[2])
-    except CsiAuditError as error:
-        raise CsiAuditError(f"{path}: {error}") from None
-    reading = Reading(path, opened, options)
-    grid = grid_of(opened, reading.n_sub, options.bandwidth_hz)
-    return _of_file(path, opened, reading, grid)
+    return _of_file(path, opened, Reading(path, opened, options))
 
 
-def _of_file(path: Path, opened: Opened, reading: Reading, grid: Grid) -> UserBlocks:
+def _of_file(path: Path, opened: Opened, reading: Reading) -> UserBlocks:
     found = reading.found
     return UserBlocks(
-        source=Source(
-            path=str(path),
-            sha256=file_sha256(path),
-            format=opened.format,
-            scenario=opened.scenario,
-            convention=reading.convention,
-            notices=reading.notices,
-        ),
+        source=reading.source(file_sha256(path)),
         shape=(*opened.shape[:3], reading.n_sub),
-        grid=grid,
+        grid=reading.grid,
         labels=label_tensors(path, opened.labels, opened.shape[0]),
         read=lambda start, stop: _file_block(opened, reading, start, stop),
-        gain_db=reading._gain_db,
+        gain_db=reading.gain_db,
         shifted=has_offset(reading.convention),
         doubt=None if found is None or found.certain else found.evidence,
     )

@@ -37,7 +37,7 @@ from reports.plotting import (
 Array = npt.NDArray[np.float64]
 
 _COLOURS = (BASE, TILTED, ISSGM, REAL)
-_BINS = 40
+_MOST_BINS, _LEAST_BINS = 40, 8
 _LONGEST = 34  # letters of a file name in a legend
 
 
@@ -117,7 +117,8 @@ def _histograms(axis: Axes, files: Sequence[str], values: Sequence[Array | None]
     ends = np.array([np.quantile(v, [0.002, 0.998]) for v in known])
     low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
     pad = 0.5 * max(abs(low), 1e-3) if high <= low else 0.0
-    edges = np.linspace(low - pad, high + pad, _BINS + 1)
+    bins = round(2.5 * max(map(len, known)) ** (1 / 3))
+    edges = np.linspace(low - pad, high + pad, min(max(bins, _LEAST_BINS), _MOST_BINS) + 1)
     for i, value in enumerate(values):
         if value is None:
             continue
@@ -152,8 +153,7 @@ def _title(user: SampleUser) -> str:
 def _angle_label(inspection: Inspection) -> str:
     if _columns(inspection) == 1:
         return "power [dB]"
-    several = inspection.grid.panel is not None and not inspection.grid.is_ula
-    return "sin(azimuth), rows and polarisations summed" if several else "sin(azimuth)"
+    return "sin(azimuth)"
 
 
 def _columns(inspection: Inspection) -> int:

@@ -150,14 +150,18 @@ def _map_pictures(inspection: Inspection, name: str, n_files: int) -> list[dict[
         if by is None
         else f"Left: at 1, 50 and 99 % of the {display(by)[0]}. Right: drawn at random."
     )
+    several = not inspection.grid.is_ula
+    panel = " Rows and polarisations of the panel are summed." if several else ""
     return [
         _picture(
             mean_figure(inspection),
             f"{name}: mean power of all users. Early delays lie at the left; the last taps hold "
-            "leakage of delays near 0.",
+            f"leakage of delays near 0.{panel}",
             n_files,
         ),
-        _picture(sample_figure(inspection), f"{name}: single users, counted from 0. {how}", n_files),
+        _picture(
+            sample_figure(inspection), f"{name}: single users, counted from 0. {how}", n_files
+        ),
     ]
 
 

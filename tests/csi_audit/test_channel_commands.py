@@ -122,7 +122,7 @@ def test_bad_users_do_not_stop_the_look(
         file["h"][2] = 0
     lines = printed(capsys, str(tmp_path / "a.h5"))
     assert cells(lines)["users that are no channels"] == "1 all zero"
-    assert any(line.startswith("Warning: Of 30 users, 1 hold zeros alone") for line in lines)
+    assert any(line.startswith("Warning: Of 30 users, 1 holds zeros alone") for line in lines)
 
 
 @unit

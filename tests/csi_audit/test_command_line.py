@@ -19,8 +19,17 @@ from csi_audit.configs import FitBaseConfig, FitCompressorConfig, InspectConfig,
 
 unit = pytest.mark.unit
 
-NAMES = ("demo", "inspect", "fit-base", "fit-compressor", "run", "report")
-FUNCTIONS = ("demo", "inspect", "fit_base_model", "fit_neural_compressor", "run", "report")
+FUNCTIONS = {
+    "demo": "demo",
+    "inspect": "inspect",
+    "convert": "convert",
+    "generate": "generate",
+    "fit-base": "fit_base_model",
+    "fit-compressor": "fit_neural_compressor",
+    "run": "run",
+    "report": "report",
+}
+NAMES = tuple(FUNCTIONS)
 
 
 @contextlib.contextmanager
@@ -28,7 +37,7 @@ def caught() -> Iterator[list[Any]]:
     """Settings that reach a command, which does nothing with them."""
     found: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        for name in FUNCTIONS:
+        for name in FUNCTIONS.values():
             home = channel_commands if hasattr(channel_commands, name) else commands
             patch.setattr(home, name, found.append)
         yield found
@@ -169,7 +178,7 @@ def test_panel_is_a_list_with_or_without_brackets(panel: list[str]) -> None:
         (["fit-base", "a.h5", "b.h5"], "unrecognized arguments: b.h5"),
         (["report"], "the following arguments are required: run"),
         (["fit_base", "u"], "there is no command 'fit_base'. Did you mean 'fit-base'?"),
-        (["xyz"], "there is no command 'xyz'. Choose from: demo, fit-base"),
+        (["xyz"], "there is no command 'xyz'. Choose from: convert, demo, fit-base"),
     ],
 )
 def test_refused_words(

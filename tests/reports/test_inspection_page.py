@@ -260,7 +260,7 @@ def test_a_page_of_two_files(first: Inspection, shifted: Inspection, tmp_path: P
 @pytest.mark.end_to_end
 def test_a_page_says_what_is_wrong_first(bare: Inspection) -> None:
     text = visible(render_inspection([bare]))
-    assert text.index("hold NaN or Inf (first: user 4)") < text.index("<h2")
+    assert text.index("holds NaN or Inf (first: user 4)") < text.index("<h2")
     assert "What bare.npy holds" in text
     assert "Shift" not in text
     assert "delay [taps]" not in text
@@ -366,7 +366,9 @@ def test_panels_are_summed_to_columns(first: Inspection) -> None:
     assert shown.shape == (4, 32)
     assert float(shown.max()) == 0.0
     assert float(shown[:, 0].max()) == pytest.approx(-10.0)
-    assert figure.axes[0].get_ylabel() == "sin(azimuth), rows and polarisations summed"
+    summed = "Rows and polarisations of the panel are summed."
+    assert summed in render_inspection([replace(first, grid=grid)])
+    assert summed not in render_inspection([first])
 
 
 @unit
