@@ -15,8 +15,11 @@ from channels.domains import (
     to_spatial_frequency,
     unit_power,
 )
+from channels.generation import SimulatedCell, generate_channels
+from channels.paths import frequency_response
 from channels.physical_features import FEATURES, FeatureInfo, features, features_of_maps
 from channels.readers import load_channels
+from channels.scale_detection import ScalingFound, detect_scaling
 from channels.support import (
     CsiAuditError,
     atomic_write,
@@ -36,16 +39,21 @@ __all__ = [
     "CsiAuditError",
     "FeatureInfo",
     "Grid",
+    "ScalingFound",
+    "SimulatedCell",
     "Source",
     "atomic_write",
     "audit_space",
     "crop_delay",
+    "detect_scaling",
     "did_you_mean",
     "features",
     "features_of_maps",
     "file_sha256",
     "flip_array",
+    "frequency_response",
     "from_audit_space",
+    "generate_channels",
     "load_channels",
     "load_object",
     "onto_sphere",
