@@ -17,6 +17,7 @@ from channels.support import CsiAuditError
 
 __all__ = ["ShuffledUsers", "training_users"]
 
+_READ = 1024  # users read at once
 _STATISTICS = 16_384  # users of a large set that its variances are taken from
 
 
@@ -42,8 +43,8 @@ class ShuffledUsers:
         channels: The set; lazy ones are read as they are needed.
         seed: Fixes all orders.
         chunk: Neighbours read together; the compact file's own chunk is 64.
-        buffer: Users shuffled among each other: the memory it takes is about
-            buffer * n_rx * n_tx * n_sub * 24 bytes while it is filled.
+        buffer: Users shuffled among each other: they take buffer * n_rx * n_tx * n_sub * 8 bytes,
+            which are kept for the next ones.
     Raises:
         CsiAuditError: chunk or buffer below 1.
     """
@@ -57,7 +58,8 @@ class ShuffledUsers:
         self.channels, self.seed, self.chunk = channels, seed, chunk
         self.chunks_a_buffer = max(1, buffer // chunk)
         self._pass: _Pass | None = None
-        self._held: tuple[tuple[int, int], Tensor] | None = None  # (pass, buffer) and its users
+        self._held: tuple[int, int] | None = None  # pass and buffer whose users are in memory
+        self._users = torch.empty(0)
 
     def __len__(self) -> int:
         return len(self.channels)
@@ -71,7 +73,7 @@ class ShuffledUsers:
         position, wanted = number * size, size
         while wanted:
             pass_number, at = divmod(position, len(self))
-            part = self._from(pass_number, at, wanted)
+            part = self._from(pass_number, at, wanted).clone()  # the buffer is filled again
             found.append(part)
             position, wanted = position + len(part), wanted - len(part)
         return torch.cat(found) if len(found) > 1 else found[0]
@@ -81,7 +83,7 @@ class ShuffledUsers:
         order = self._order(pass_number)
         buffer = int(torch.searchsorted(order.ends, at, right=True))
         first = int(order.ends[buffer - 1]) if buffer else 0
-        users = self._users(order, buffer)
+        users = self._filled(order, buffer)
         return users[at - first : at - first + most]
 
     def _order(self, number: int) -> _Pass:
@@ -97,20 +99,32 @@ class ShuffledUsers:
             self._pass = _Pass(number, chunks, ends[full])
         return self._pass
 
-    def _users(self, order: _Pass, buffer: int) -> Tensor:
-        """The shuffled users of one buffer; only the last one asked for is kept."""
+    def _filled(self, order: _Pass, buffer: int) -> Tensor:
+        """The shuffled users of one buffer, in memory that all buffers share.
+
+        Memory asked for anew with each buffer would not come back: small tensors that a training
+        keeps in between hold the allocator's blocks.
+        """
         key = (order.number, buffer)
-        if self._held is None or self._held[0] != key:
-            self._held = None  # let go of the old one before the new one is read
-            start = buffer * self.chunks_a_buffer
-            chunks = order.chunks[start : start + self.chunks_a_buffer].sort().values
-            rows = (chunks[:, None] * self.chunk + torch.arange(self.chunk)).flatten()
-            rows = rows[rows < len(self)]
+        first = buffer * self.chunks_a_buffer
+        chunks = order.chunks[first : first + self.chunks_a_buffer].sort().values
+        rows = (chunks[:, None] * self.chunk + torch.arange(self.chunk)).flatten()
+        rows = rows[rows < len(self)]
+        if self._held != key:
+            self._held = None  # should a read fail, the buffer is nobody's
             generator = seeded_generator(self.seed, "buffer", *key)
-            shuffle = torch.randperm(len(rows), generator=generator)
-            users = audit_space(self.channels.subset(rows))
-            self._held = key, users[shuffle]
-        return self._held[1]
+            self._fill(rows, torch.randperm(len(rows), generator=generator))
+            self._held = key
+        return self._users[: len(rows)]
+
+    def _fill(self, rows: Tensor, places: Tensor) -> None:
+        """Read users `rows`, neighbours together, each to its place in the buffer."""
+        if not len(self._users):
+            _, n_rx, n_tx, n_sub = self.channels.h.shape
+            most = min(len(self), self.chunks_a_buffer * self.chunk)
+            self._users = torch.empty(most, 2 * n_rx, n_tx, n_sub)
+        for part in torch.arange(len(rows)).split(_READ):
+            self._users[places[part]] = audit_space(self.channels.subset(rows[part]))
 
 
 def training_users(channels: ChannelSet, *, seed: int) -> tuple[Tensor | ShuffledUsers, Tensor]:

@@ -140,6 +140,7 @@ def _describe(
         "ratio": recipe.ratio,
         "data": data.source.identity(),
         "validation": validation.source.identity(),
+        **({"streamed": True} if data.is_lazy else {}),
         "augment": recipe.augment,
         "plan": asdict(recipe.plan),
     }

@@ -289,7 +289,7 @@ def _data_info(channels: ChannelSet) -> DataInfo:
 
 
 def _warnings(channels: ChannelSet, base: Base) -> tuple[str, ...]:
-    """Where the base model was made for another grid than that of the channels."""
+    """Where the base model was made for another grid or array than that of the channels."""
     found = []
     for name, unit in (("bandwidth_hz", 1e6), ("carrier_hz", 1e6)):
         mine, its = getattr(channels.grid, name), getattr(base.grid, name)
@@ -299,6 +299,13 @@ def _warnings(channels: ChannelSet, base: Base) -> tuple[str, ...]:
                 f"model was trained at {its / unit:g} MHz: train one on such channels "
                 "(csi-audit fit-base)."
             )
+    mine, its = (set_.grid.panel_of(channels.n_tx) for set_ in (channels, base))
+    if mine != its:
+        found.append(
+            f"The channels have a transmit array of {' x '.join(map(str, mine))} (pol x rows x "
+            f"columns), the base model was trained for {' x '.join(map(str, its))}: train one on "
+            "such channels (csi-audit fit-base)."
+        )
     return tuple(found)
 
 

@@ -178,6 +178,7 @@ def _describe(recipe: BaseRecipe, data: ChannelSet, validation: ChannelSet) -> d
         "what": "base model",
         "data": data.source.identity(),
         "validation": validation.source.identity(),
+        **({"streamed": True} if data.is_lazy else {}),
         "network": {"name": recipe.network.name, "options": dict(recipe.network.options)},
         "noise": asdict(recipe.noise),
         "plan": asdict(recipe.plan),

@@ -445,3 +445,7 @@ def test_a_base_of_another_band_is_warned_of(tiny: Any) -> None:
     (warning,) = auditing._warnings(users, wide)
     assert "bandwidth of 10 MHz" in warning
     assert "20 MHz" in warning
+    panel = replace(users, grid=replace(users.grid, panel=(2, 1, 4)))
+    (warning,) = auditing._warnings(panel, base)
+    assert "a transmit array of 2 x 1 x 4 (pol x rows x columns)" in warning
+    assert "trained for 1 x 1 x 8" in warning

@@ -1,12 +1,22 @@
 """Training of the base on a toy array: the loss, its constants, and the file it ends in."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from channels import ChannelSet, CsiAuditError, audit_space, flip_array, rotate_phase
+from channels import (
+    ChannelSet,
+    CsiAuditError,
+    audit_space,
+    flip_array,
+    load_channels,
+    random_symmetry,
+    rotate_phase,
+    write_channels,
+)
 from compressors.plans import Plan
 from csi_audit.base import load_base, ten_top_deviations
 from csi_audit.base_training import (
@@ -111,6 +121,76 @@ def test_fit_base_writes_a_base(
     other = BaseRecipe(network=SMALL, plan=PLAN, noise=NoiseRange(deviation=1.0))
     with pytest.raises(CsiAuditError, match=r"b was begun with another config.* \(noise differ;"):
         fit_base(train, validation, folder=tmp_path / "b", recipe=other, progress=False)
+
+
+@pytest.mark.unit
+def test_a_lazy_set_streams_and_a_resumed_training_ends_byte_equal(
+    tmp_path: Path,
+    draw_users: Callable[..., ChannelSet],
+    seeded_torch: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_channels(tmp_path / "users.h5", draw_users(100, seed=1))
+    train, validation = load_channels(tmp_path / "users.h5", lazy=True), draw_users(30, seed=2)
+
+    def fit(name: str) -> bytes:
+        fit_base(
+            train,
+            validation,
+            folder=tmp_path / name,
+            recipe=BaseRecipe(network=SMALL, plan=PLAN),
+            device="cpu",
+            progress=False,
+        )
+        return (tmp_path / name / "base.safetensors").read_bytes()
+
+    whole = fit("whole")
+    loss = BaseModule.loss
+
+    def stopped(self: BaseModule, x: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
+        if self.global_step == 3:
+            raise KeyError("interrupted")
+        return loss(self, x, generator=generator)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BaseModule, "loss", stopped)
+        with pytest.raises(KeyError, match="interrupted"):
+            fit("parts")
+    assert fit("parts") == whole
+    assert load_base(tmp_path / "whole" / "base.safetensors").card["streamed"] is True
+
+
+@pytest.mark.unit
+def test_panels_are_never_mirrored(
+    tmp_path: Path,
+    draw_users: Callable[..., ChannelSet],
+    seeded_torch: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The mirror image of a panel is another array: neither drawn nor averaged over."""
+    users = draw_users(40, seed=1)
+    panel = replace(users, grid=replace(users.grid, panel=(2, 1, 4)))
+    flips: list[bool] = []
+
+    def noted(x: torch.Tensor, *, generator: torch.Generator, flip: bool) -> torch.Tensor:
+        flips.append(flip)
+        return random_symmetry(x, generator=generator, flip=flip)
+
+    monkeypatch.setattr("csi_audit.base_training.random_symmetry", noted)
+    for name, channels in (("row", users), ("panel", panel)):
+        base = fit_base(
+            channels,
+            channels,
+            folder=tmp_path / name,
+            recipe=BaseRecipe(network=SMALL, plan=PLAN),
+            device="cpu",
+            progress=False,
+        )
+        x = audit_space(channels)
+        assert torch.equal(base.variance, coefficient_variance(x, flip=name == "row"))
+        assert base.grid == channels.grid
+    assert flips == [True] * 4 + [False] * 4
+    assert not torch.equal(audit_space(users), audit_space(panel))
 
 
 @pytest.mark.unit
