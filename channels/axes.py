@@ -30,6 +30,7 @@ _ALIASES = {
     **dict.fromkeys(("tap",), "delay"),
     **dict.fromkeys(("re/im", "ri", "iq"), "reim"),
 }
+_KINDS = {"user": "users", "tx": "antennas", "sub": "subcarriers"}
 _TRANSMIT = ("pol", "row", "tx", "beam")  # row-major within the transmit axis
 _MOST_RX = 16  # more receive antennas than this are users read as antennas
 
@@ -38,7 +39,7 @@ _USUAL = {
     3: (("user", "tx", "sub"), ("rx", "tx", "sub")),
     4: (("user", "rx", "tx", "sub"), ("rx", "tx", "sub", "user")),
 }
-_IF_LABELLED = {3: (("tx", "sub", "user"),), 4: ()}  # only where the labels of a file demand it
+_SQUEEZED = ("tx", "sub", "user")  # channel.fr without its receive axis of 1
 
 
 def complex_of(re: np.ndarray, im: np.ndarray) -> np.ndarray:
@@ -147,7 +148,8 @@ def axis_order(
     """Order of an array's axes: as the user says, else the only usual one that fits.
 
     Usual orders of complex arrays are [user, tx, sub] and [user, rx, tx, sub], and QuaDRiGa's
-    [rx, tx, carrier, snapshot] of `channel.fr`, where a trailing snapshot of 1 is dropped.
+    [rx, tx, carrier, snapshot] of `channel.fr`, where a trailing snapshot of 1 is dropped, or the
+    receive axis by squeeze.
 
     Args:
         path: For messages.
@@ -177,10 +179,11 @@ def axis_order(
     fitting = _fitting(shape, known or {})
     if len(fitting) == 1:
         return fitting[0]
-    said = ", ".join(f"{n} {kind}" for kind, n in (known or {}).items())
+    said = ", ".join(f"{n} {_KINDS[kind]}" for kind, n in (known or {}).items())
     if not fitting:
+        beside = f" with the {said} that the file speaks of beside it" if said else ""
         raise CsiAuditError(
-            f"{path}: {name} {shape} fits no usual order of axes{f' with {said}' if said else ''}. "
+            f"{path}: {name} {shape} fits no usual order of axes{beside}. "
             f"Name them with --axes, choosing from: {', '.join(AXES)}."
         )
     listed = "; ".join(order.describe(shape) for order in fitting)
@@ -190,7 +193,9 @@ def axis_order(
 def _fitting(shape: tuple[int, ...], known: Mapping[str, int]) -> list[AxisOrder]:
     """Usual orders that agree with the known sizes and have a credible number of receive antennas;
     of orders that mean the same (an axis of length 1) the first."""
-    usual = [*_USUAL[len(shape)], *(_IF_LABELLED[len(shape)] if "user" in known else ())]
+    usual = list(_USUAL[len(shape)])
+    if len(shape) == 3 and ("user" in known or shape[2] > shape[0] > 1):
+        usual.append(_SQUEEZED)
     fitting: dict[tuple[int, ...], AxisOrder] = {}
     for names in usual:
         order = AxisOrder(names)

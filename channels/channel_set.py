@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -221,6 +221,19 @@ class ChannelSet:
                 f"{self.source.path} has no label {name!r}.{did_you_mean(name, self.labels)}"
             )
         return self.labels[name]
+
+    def read_as(self) -> dict[str, object]:
+        """How the channels were taken from their source, in plain values: the same file read
+        otherwise is other data."""
+        convention = self.source.convention
+        return {
+            "format": self.source.format,
+            "shape": list(self.h.shape),
+            "grid": {**asdict(self.grid), "panel": list(self.grid.panel_of(self.n_tx))},
+            "convention": "" if convention is None else convention.describe(),
+            "notices": list(self.source.notices),
+            "streamed": self.is_lazy,
+        }
 
     def subset(self, index: Tensor | Sequence[int] | slice) -> ChannelSet:
         """The users of `index` (integers, a bool mask or a slice), labels and all.

@@ -53,7 +53,7 @@ class SimulatedCell:
     elements, turned at random (in a CDL towards the base station).
 
     Attributes:
-        model: One of `MODELS`, in upper or lower case.
+        model: umi, uma, rma, or cdl-a to cdl-e, in upper or lower case.
         carrier_hz: Carrier frequency, 0.5e9..100e9 [Hz].
         bandwidth_hz: n_sub times the subcarrier spacing [Hz].
         n_sub: Subcarriers.

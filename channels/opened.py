@@ -16,9 +16,22 @@ import numpy as np
 from channels.domains import Panel
 from channels.support import CsiAuditError
 
-__all__ = ["BLOCK", "LABELS", "Opened", "ReadOptions", "as_number", "damaged"]
+__all__ = [
+    "BLOCK",
+    "COMPACT_GRID",
+    "COMPACT_SCALE",
+    "LABELS",
+    "Opened",
+    "ReadOptions",
+    "as_number",
+    "damaged",
+]
 
 BLOCK = 1024  # users a block
+
+# What compact HDF5 says of itself, and is told by.
+COMPACT_GRID = "f_k = k*bandwidth/n_sub, k = 0..n_sub-1"
+COMPACT_SCALE = "unit mean |h|^2 per user; power_db restores it"
 
 # Compact name of each known label <- the names files use.
 LABELS: Mapping[str, tuple[str, ...]] = {
@@ -68,6 +81,7 @@ class Opened:
         scaling: "raw" if the format rules out offsets, "undone" if the reader took them out,
             "detect" if the numbers must tell.
         notices: What the reader assumed or found, a sentence each.
+        cautions: What the reader saw that looks wrong, a sentence each; `inspect` warns of them.
     """
 
     shape: tuple[int, int, int, int]
@@ -83,6 +97,7 @@ class Opened:
     domain: Literal["spatial-frequency", "angular-delay"] = "spatial-frequency"
     scaling: Literal["detect", "raw", "undone"] = "detect"
     notices: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
 
 
 def as_number(value: object) -> float | None:

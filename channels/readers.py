@@ -17,7 +17,6 @@ from typing import cast
 import numpy as np
 import torch
 
-from channels.axes import axis_order
 from channels.channel_set import ChannelSet
 from channels.domains import Panel
 from channels.file_checks import check_file, recognise
@@ -35,7 +34,7 @@ from channels.reading import Reading
 from channels.support import CsiAuditError, file_sha256, load_object
 from channels.workspace import Workspace
 
-__all__ = ["load_channels", "open_channels"]
+__all__ = ["load_channels", "names_code", "open_channels"]
 
 _LARGE = 1 << 30  # bytes of channels that are rather left in their file
 Container = Callable[[Path, ReadOptions], Workspace]
@@ -92,7 +91,7 @@ def load_channels(
         variable=variable, axes=axes, n_sub=n_sub, bandwidth_hz=bandwidth_hz, offset=offset
     )
     spec = os.fspath(path)
-    if _names_code(spec):
+    if names_code(spec):
         return _user_channels(spec, options, panel)
     file = Path(spec)
     opened = open_channels(file, options)
@@ -153,7 +152,7 @@ def _room(path: Path, shape: tuple[int, ...]) -> torch.Tensor:
         ) from error
 
 
-def _names_code(spec: str) -> bool:
+def names_code(spec: str) -> bool:
     """Whether a data name means a user's loader: `file.py:attr` or `package.module:attr`."""
     place, colon, attribute = spec.rpartition(":")
     dotted = all(part.isidentifier() for part in attribute.split("."))
@@ -168,27 +167,34 @@ def _user_channels(spec: str, options: ReadOptions, panel: Panel | None) -> Chan
     if not callable(loader):
         raise CsiAuditError(f"{spec!r} must be a function; got {type(loader).__name__}.")
     found = loader()
+    said = [name for name, value in {**vars(options), "panel": panel}.items() if value is not None]
     if isinstance(found, ChannelSet):
+        if said:
+            raise CsiAuditError(
+                f"{', '.join(said)} must be left out for {spec!r}: it returns a ChannelSet, which "
+                "says that itself."
+            )
         return replace(found, source=replace(found.source, path=spec, sha256=_hash(found)))
+    if options.variable is not None:
+        raise CsiAuditError(f"variable must be left out for {spec!r}: it returns one array.")
+    opened = _of_array(spec, found, options)
+    opened = opened if panel is None else replace(opened, panel=panel)
+    digest = hashlib.sha256(repr(opened.shape).encode())
+    for start in range(0, opened.shape[0], BLOCK):
+        digest.update(opened.read(start, min(start + BLOCK, opened.shape[0])).data)
+    return _channel_set(opened, options, spec, digest.hexdigest(), lazy=False)
+
+
+def _of_array(spec: str, found: object, options: ReadOptions) -> Opened:
     array = found.detach().cpu().numpy() if isinstance(found, torch.Tensor) else found
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fc":
         raise CsiAuditError(
             f"{spec!r} must return a ChannelSet or a complex array [user, tx, sub] or [user, rx, "
             f"tx, sub]; got {type(found).__name__}."
         )
-    axes = options.axes or {3: "user,tx,sub", 4: "user,rx,tx,sub"}.get(array.ndim)
-    order = axis_order(
-        Path(spec), "its array", array.shape, axes, is_complex=array.dtype.kind == "c"
-    )
-    opened = Opened(
-        shape=order.shape(array.shape),
-        read=lambda start, stop: order.read(array, start, stop),
-        format=f"array of {spec}",
-        panel=panel or order.panel(array.shape),
-        domain=order.domain,
-    )
-    sha256 = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-    return _channel_set(opened, options, spec, sha256, lazy=False)
+    workspace = Workspace(path=Path(spec), container="loader", arrays={"array": array})
+    usual = {3: "user,tx,sub", 4: "user,rx,tx,sub"}.get(array.ndim)
+    return plain_layout(workspace, replace(options, axes=options.axes or usual))
 
 
 def _hash(channels: ChannelSet) -> str:

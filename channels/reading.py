@@ -67,8 +67,8 @@ def certain_scaling(path: Path, values: Tensor, domain: Domain) -> ScalingFound:
     if found.alternatives:
         raise CsiAuditError(
             f"{path}: what was added to its numbers can be read in several ways. {found.evidence} "
-            f"Also possible: {'; '.join(found.alternatives)}. Say it: offset=0.5, or offset=0 for "
-            "nothing."
+            f"Also possible: {'; '.join(found.alternatives)}. Say which: offset=VALUE "
+            "(--offset VALUE), 0 for nothing."
         )
     return found
 
@@ -173,6 +173,7 @@ class Reading:
         late = self.n_sub - self.opened.shape[3]
         return (
             *self.opened.notices,
+            *self.opened.cautions,
             *((self.found.evidence,) if self.found is not None else ()),
             *((f"An offset of {self._told:g} was taken out, as asked.",) if self._told else ()),
             *((f"{late} delay taps that the file does not hold count as 0.",) if late else ()),

@@ -15,10 +15,11 @@ from channels.channel_set import ChannelSet, audit_space
 from channels.randomness import seeded_generator
 from channels.support import CsiAuditError
 
-__all__ = ["ShuffledUsers", "training_users"]
+__all__ = ["ShuffledUsers", "training_users", "validation_users"]
 
 _READ = 1024  # users read at once
 _STATISTICS = 16_384  # users of a large set that its variances are taken from
+_VALIDATION = 8192  # users of a large set that a training is validated on
 
 
 @dataclass(frozen=True)
@@ -142,3 +143,25 @@ def training_users(channels: ChannelSet, *, seed: int) -> tuple[Tensor | Shuffle
     order = torch.randperm(len(channels), generator=seeded_generator(seed, "statistics"))
     some = order[:_STATISTICS].sort().values
     return ShuffledUsers(channels, seed=seed), audit_space(channels.subset(some))
+
+
+def validation_users(validation: ChannelSet, *, like: Tensor, seed: int) -> Tensor:
+    """Users to validate on, audit space: all that are in memory, a random 8,192 of a lazy set.
+
+    Args:
+        validation: In memory or lazy.
+        like: Training users, (N, 2 n_rx, n_tx, n_delay).
+        seed: Fixes which users of a lazy set are taken.
+    Raises:
+        CsiAuditError: other antennas or subcarriers than in training.
+    """
+    n, n_rx, n_tx, n_sub = validation.h.shape
+    if (2 * n_rx, n_tx, n_sub) != tuple(like.shape[1:]):
+        raise CsiAuditError(
+            f"validation must hold channels of {tuple(like.shape[1:])}; "
+            f"got {(2 * n_rx, n_tx, n_sub)}."
+        )
+    if validation.is_lazy and n > _VALIDATION:
+        order = torch.randperm(n, generator=seeded_generator(seed, "validation"))
+        validation = validation.subset(order[:_VALIDATION].sort().values)
+    return audit_space(validation)

@@ -17,7 +17,7 @@ from torch import Tensor
 from channels.channel_set import ChannelSet
 from channels.domains import stack_real
 from channels.hdf5_writing import hdf5_output
-from channels.opened import LABELS
+from channels.opened import COMPACT_GRID, COMPACT_SCALE, LABELS
 from channels.support import CsiAuditError
 
 __all__ = ["write_channels"]
@@ -27,8 +27,6 @@ _CHUNK = 64  # users a chunk of the file
 
 Precision = Literal["float16", "float32"]
 _STORED = {"float16": "<f2", "float32": "<f4"}
-_GRID_RULE = "f_k = k*bandwidth/n_sub, k = 0..n_sub-1"
-_SCALE_RULE = "unit mean |h|^2 per user; power_db restores it"
 
 
 def _attributes(channels: ChannelSet, extra: Mapping[str, str]) -> dict[str, object]:
@@ -39,11 +37,11 @@ def _attributes(channels: ChannelSet, extra: Mapping[str, str]) -> dict[str, obj
         "bandwidth_hz": grid.bandwidth_hz,
         "carrier_hz": grid.carrier_hz,
         "domain": "spatial-frequency",
-        "grid": _GRID_RULE,
+        "grid": COMPACT_GRID,
         "n_sub": grid.n_sub,
         "n_tx": channels.n_tx,
         "panel": grid.panel,
-        "scale": _SCALE_RULE,
+        "scale": COMPACT_SCALE,
         "scenario": source.scenario,
         **extra,
     }

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from channels.channel_set import ChannelSet, audit_space
 from channels.run_folder import claim_folder
-from channels.shuffled import training_users
+from channels.shuffled import training_users, validation_users
 from channels.symmetry import random_symmetry
 from compressors.audit_space import in_audit_space
 from compressors.crnet import CRNet
@@ -32,7 +32,7 @@ class CompressorRecipe:
 
     Attributes:
         arch: "csinet", "crnet" or "klt".
-        ratio: Compression ratio 2 n_tx n_delay / n_code.
+        ratio: Compression ratio 2 n_rx n_tx n_delay / n_code.
         plan: Steps and rates; not used by the KLT.
         augment: Whether to train under the symmetries of the law (phase, array flip).
     """
@@ -86,7 +86,7 @@ def fit_compressor(
         CsiAuditError: unknown architecture or ratio, or the folder belongs to another recipe.
     """
     users, x = training_users(channels, seed=recipe.plan.seed)
-    x_validation = audit_space(validation)
+    x_validation = validation_users(validation, like=x, seed=recipe.plan.seed)
     spec = CompressorSpec.for_ratio(
         recipe.arch, recipe.ratio, event_shape=(x.shape[1], x.shape[2], x.shape[3])
     )
@@ -140,7 +140,7 @@ def _describe(
         "ratio": recipe.ratio,
         "data": data.source.identity(),
         "validation": validation.source.identity(),
-        **({"streamed": True} if data.is_lazy else {}),
+        "read_as": data.read_as(),
         "augment": recipe.augment,
         "plan": asdict(recipe.plan),
     }

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from channels.channel_set import ChannelSet, audit_space
-from channels.shuffled import training_users
-from channels.support import CsiAuditError
+from channels.channel_set import ChannelSet
+from channels.shuffled import training_users, validation_users
 from channels.symmetry import flip_array, random_symmetry
 from compressors.harness_training import TrainedModule, Training, train
 from compressors.plans import Plan
@@ -133,12 +132,7 @@ def fit_base(
     """
     recipe = BaseRecipe() if recipe is None else recipe
     users, x = training_users(channels, seed=recipe.plan.seed)
-    x_validation = audit_space(validation)
-    if x.shape[1:] != x_validation.shape[1:]:
-        raise CsiAuditError(
-            f"validation must hold channels of {tuple(x.shape[1:])}; "
-            f"got {tuple(x_validation.shape[1:])}."
-        )
+    x_validation = validation_users(validation, like=x, seed=recipe.plan.seed)
     flip = channels.grid.is_ula  # the mirror image of a panel is no user of the same law
     sigma_max = round(ten_top_deviations(torch.cat([x, flip_array(x)]) if flip else x), 1)
     module = BaseModule(
@@ -178,7 +172,7 @@ def _describe(recipe: BaseRecipe, data: ChannelSet, validation: ChannelSet) -> d
         "what": "base model",
         "data": data.source.identity(),
         "validation": validation.source.identity(),
-        **({"streamed": True} if data.is_lazy else {}),
+        "read_as": data.read_as(),
         "network": {"name": recipe.network.name, "options": dict(recipe.network.options)},
         "noise": asdict(recipe.noise),
         "plan": asdict(recipe.plan),

@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from channels.channel_set import ChannelSet
-from channels.generation import generate_channels
+from channels.generation import SimulatedCell, generate_channels
 from channels.inspection import Inspection, inspect_channels
 from channels.opened import ReadOptions
+from channels.run_folder import leftovers
 from channels.support import CsiAuditError, check_target
 from channels.writers import write_channels
 from csi_audit.configs import ConvertConfig, GenerateConfig, InspectConfig
@@ -142,11 +143,15 @@ def _warn(console: Console, warnings: Sequence[str]) -> None:
 
 def convert(settings: ConvertConfig) -> None:
     """Write the channels of any readable file as compact HDF5."""
-    console, out = Console(), Path(settings.out)
-    check_target(out)
+    console, out = Console(), _target(settings.out)
+    if out.exists() and Path(settings.data).exists() and out.samefile(settings.data):
+        raise CsiAuditError(f"out must not be the file that is read; got {out} for both.")
     channels = settings.read(settings.data)
     say_notices(console, channels)
-    origin = {f"converted_from_{k}": v for k, v in channels.source.identity().items() if v}
+    source = channels.source
+    origin = {f"converted_from_{k}": v for k, v in source.identity().items() if v}
+    origin["converted_as"] = source.format
+    origin["converted_notices"] = " ".join(source.notices)
     with _bar_of_users(console, out.name) as progress:
         write_channels(
             out,
@@ -161,8 +166,7 @@ def convert(settings: ConvertConfig) -> None:
 
 def generate(settings: GenerateConfig) -> None:
     """Simulate channels by TR 38.901 and write them as compact HDF5."""
-    console, out = Console(), Path(settings.out)
-    check_target(out)
+    console, out = Console(), _target(settings.out)
     with _bar_of_users(console, settings.model) as progress:
         channels = generate_channels(
             settings,
@@ -172,9 +176,21 @@ def generate(settings: GenerateConfig) -> None:
             progress=progress,
         )
     say_notices(console, channels)
-    made = {"generator": channels.source.format, "seed": str(settings.seed)}
+    made = {f"generated_{f.name}": str(getattr(settings, f.name)) for f in fields(SimulatedCell)}
+    made |= {"generator": channels.source.format, "generated_seed": str(settings.seed)}
     write_channels(out, channels, attributes=made)
     _wrote(console, out, channels)
+
+
+def _target(path: str) -> Path:
+    """The file to write, refused before the work if it cannot be; what killed processes left of
+    it goes."""
+    out = Path(path)
+    check_target(out)
+    for leftover in leftovers(out.parent):
+        if leftover.name.startswith(f".{out.name}."):
+            leftover.unlink(missing_ok=True)
+    return out
 
 
 def _wrote(console: Console, out: Path, channels: ChannelSet) -> None:

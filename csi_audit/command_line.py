@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from channels.support import CsiAuditError, did_you_mean
 from csi_audit.configs import (
@@ -22,6 +22,7 @@ from csi_audit.configs import (
 )
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
+_RESUMABLE = ("demo", "run", "fit-base", "fit-compressor")
 _NUMBERS = ("panel", "tau_db")  # lists of numbers; all others are names
 
 
@@ -84,7 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"csi-audit: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        print("csi-audit: interrupted; name the same --out to go on.", file=sys.stderr)
+        resumes = any(name in given[:1] for name in _RESUMABLE)
+        hint = "name the same --out to go on" if resumes else "nothing was written"
+        print(f"csi-audit: interrupted; {hint}.", file=sys.stderr)
         return EXIT_INTERRUPTED
     return EXIT_OK
 
@@ -174,6 +177,11 @@ def _quoted(value: str, name: str) -> str:
 def _plain(message: str, name: str, command: _Command) -> str:
     """jsonargparse's message in one line, with a hint at the flag that was meant."""
     line = " ".join(message.split()).rstrip(".")
+    value = re.match(r'Parser key "(\w+)": .*?(?:Given value|Got value): (.*)$', line)
+    if value is not None and value[1] in command.settings.__dataclass_fields__:
+        kind = _kind(get_type_hints(command.settings)[value[1]])
+        given = value[2].rsplit("Given value: ", 1)[-1]
+        return f"--{value[1]} must be {kind}; got {given}. See csi-audit {name} --help."
     fields = list(command.settings.__dataclass_fields__)
     flags = [f"--{field}" for field in fields]
     words = [w for w in line.replace("=", " ").split() if w.startswith("--")]
@@ -182,6 +190,20 @@ def _plain(message: str, name: str, command: _Command) -> str:
     hint = did_you_mean(unknown[0], flags) if "nrecognized" in line and unknown else ""
     hint = did_you_mean(key[1], fields) if key else hint
     return f"{line}.{hint} See csi-audit {name} --help."
+
+
+def _kind(hint: Any) -> str:
+    """A type in words: what a flag must be."""
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)] or [hint]
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, get_args(hint)))}"
+    if get_origin(hint) is tuple:
+        inner = [kind for kind in get_args(hint) if kind is not Ellipsis]
+        count = "several" if Ellipsis in get_args(hint) else str(len(inner))
+        return f"{count} values, each {_kind(inner[0])}"
+    if len(kinds) == 1 and kinds[0] is not hint:
+        return _kind(kinds[0])
+    return {int: "a whole number", float: "a number", str: "a word"}.get(hint, str(hint))
 
 
 def _print_help(commands: dict[str, _Command]) -> None:

@@ -132,7 +132,7 @@ def fit_base_model(settings: FitBaseConfig) -> None:
     _set_threads(settings.threads)
     torch_device(settings.device)  # refuses a device that is not here
     channels, validation = _split(settings)
-    say_notices(Console(), channels)
+    _say_both(channels, validation)
     plan = replace(_plan(BASE_PLAN, settings), precision=settings.precision)
     base = fit_base(
         channels,
@@ -154,7 +154,7 @@ def fit_neural_compressor(settings: FitCompressorConfig) -> None:
     _set_threads(settings.threads)
     torch_device(settings.device)
     channels, validation = _split(settings)
-    say_notices(Console(), channels)
+    _say_both(channels, validation)
     plan = _plan(COMPRESSOR_PLAN, settings)
     out = settings.out or f"runs/{settings.arch}-{settings.ratio}"
     recipe = CompressorRecipe(arch=settings.arch, ratio=settings.ratio, plan=plan)
@@ -180,6 +180,14 @@ def _plan(default: Plan, settings: FitBaseConfig | FitCompressorConfig) -> Plan:
         learning_rate=settings.learning_rate,
         seed=settings.seed,
     )
+
+
+def _say_both(channels: ChannelSet, validation: ChannelSet) -> None:
+    """Notices on the training file and, if it is another, on that of the validation."""
+    console = Console()
+    say_notices(console, channels)
+    if validation.source != channels.source:
+        say_notices(console, validation)
 
 
 _MOST_HELD_OUT = 8192  # users kept out of a large set for validation

@@ -183,7 +183,7 @@ class FitCompressorConfig(ReadingConfig):
         validation: Other channels, for the selection of weights; None keeps a tenth of the drops
             (of the users, where the file knows no drops) out of the training.
         arch: "crnet", "csinet" or "klt".
-        ratio: Compression ratio 2 n_tx n_delay / n_code.
+        ratio: Compression ratio 2 n_rx n_tx n_delay / n_code.
         out: Training directory; None makes runs/<arch>-<ratio>.
         steps: Optimizer steps.
         block_steps: Steps between validations and checkpoints.

@@ -60,12 +60,19 @@ def test_ambiguity_lists_the_candidates() -> None:
         _order((4, 4, 32, 500))
 
 
+def test_a_squeezed_fr_is_an_ambiguity_and_no_32_users() -> None:
+    for shape in ((32, 32, 300), (16, 32, 64)):
+        with pytest.raises(CsiAuditError, match=rf"--axes tx,sub,user: {shape[2]} users, 1 x"):
+            _order(shape)
+    assert _order((300, 32, 64)).names == ("user", "tx", "sub")
+
+
 @pytest.mark.parametrize(
     ("shape", "axes", "facts", "message"),
     [
         ((0, 32, 32), None, {}, r"H is empty, shape \(0, 32, 32\)"),
         ((32, 32), None, {}, r"must be \[user, antenna, subcarrier\].*got \(32, 32\)\. Was it"),
-        ((300, 32, 32), None, {"user": 7}, "fits no usual order of axes with 7 user"),
+        ((300, 32, 32), None, {"user": 7}, "fits no usual order of axes with the 7 users that"),
         ((300, 32, 32), "user,tx", {}, "axes must name tx .* once each.*got user,tx"),
         ((300, 32, 32), "user,tx,tx", {}, "once each.*got user,tx,tx"),
         ((300, 32, 32), "user,tx,beam", {}, "once each.*got user,tx,beam"),

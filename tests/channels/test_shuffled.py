@@ -10,7 +10,7 @@ from torch import Tensor
 from channels.channel_set import ChannelSet, Grid, audit_space
 from channels.domains import unit_power
 from channels.lazy_rows import LazyRows
-from channels.shuffled import ShuffledUsers, training_users
+from channels.shuffled import ShuffledUsers, training_users, validation_users
 from channels.support import CsiAuditError
 
 N = 103  # neither a multiple of the chunk nor of the batch
@@ -97,3 +97,19 @@ def test_sets_in_memory_are_taken_as_they_are() -> None:
 def test_sizes_below_one(name: str) -> None:
     with pytest.raises(CsiAuditError, match=f"{name} must be at least 1; got 0"):
         ShuffledUsers(_channels(), seed=0, **{name: 0})
+
+
+def test_validation_of_a_lazy_set_is_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = _channels()
+    x = audit_space(channels)
+    assert torch.equal(validation_users(channels, like=x, seed=0), x)
+    monkeypatch.setattr("channels.shuffled._VALIDATION", 20)
+    some = validation_users(channels, like=x, seed=0)
+    ranks = _ranks(channels, some)
+    assert len(ranks) == 20
+    assert ranks == sorted(set(ranks))
+    assert torch.equal(validation_users(channels, like=x, seed=0), some)
+    held = ChannelSet(h=channels.h[:], power_db=channels.power_db, grid=channels.grid)
+    assert torch.equal(validation_users(held, like=x, seed=0), x)
+    with pytest.raises(CsiAuditError, match=r"validation must hold channels of \(2, 4, 3\); got"):
+        validation_users(channels, like=torch.zeros(5, 2, 4, 3), seed=0)

@@ -157,7 +157,7 @@ def test_a_lazy_set_streams_and_a_resumed_training_ends_byte_equal(
         with pytest.raises(KeyError, match="interrupted"):
             fit("parts")
     assert fit("parts") == whole
-    assert load_base(tmp_path / "whole" / "base.safetensors").card["streamed"] is True
+    assert load_base(tmp_path / "whole" / "base.safetensors").card["read_as"]["streamed"] is True
 
 
 @pytest.mark.unit

@@ -165,15 +165,21 @@ def test_panel_is_a_list_with_or_without_brackets(panel: list[str]) -> None:
         (["run", "--data", "u.h5"], "the following arguments are required: compressor"),
         (["run", "u.h5", "--compressor", "a"], "unrecognized arguments: u.h5"),
         (["run", "--data", "u", "--compressor", "a", "--sed", "1"], "Did you mean '--seed'?"),
-        (["run", "--data", "u", "--compressor", "a", "--n_base", "many"], '"n_base": Expected'),
+        (
+            ["run", "--data", "u", "--compressor", "a", "--n_base", "many"],
+            "n_base must be a whole number; got many",
+        ),
         (["run", "--data", "u", "--compressor", "a", "--n_base", "1"], "n_base must be at least 2"),
-        (["run", "--data", "u", "--compressor", "a", "--tau_db", "x"], '"tau_db": Expected'),
-        (["run", "--data", "u", "--compressor", "a", "--tau_db", "nan"], '"tau_db": Expected'),
-        (["run", "--data", "u", "--compressor", "a", "--device", "gpu"], "'auto', 'cpu', 'cuda'"),
-        (["fit-base", "u", "--device", "tpu"], "'auto', 'cpu', 'cuda'"),
-        (["fit-base", "u", "--precision", "64"], "'bf16-mixed', '32-true'"),
+        (["run", "--data", "u", "--compressor", "a", "--tau_db", "x"], "several values, each a"),
+        (["run", "--data", "u", "--compressor", "a", "--tau_db", "nan"], "tau_db must be several"),
+        (
+            ["run", "--data", "u", "--compressor", "a", "--device", "gpu"],
+            "device must be one of auto, cpu, cuda",
+        ),
+        (["fit-base", "u", "--device", "tpu"], "device must be one of auto, cpu, cuda"),
+        (["fit-base", "u", "--precision", "64"], "one of bf16-mixed, 32-true"),
         (["inspect"], "the following arguments are required: data"),
-        (["inspect", "a", "--panel", "2,x,16"], "Expected a <class 'int'>. Got value: x"),
+        (["inspect", "a", "--panel", "2,x,16"], "panel must be 3 values, each a whole number; got"),
         (["inspect", "a", "--panel"], "--panel needs a value."),
         (["fit-base", "a.h5", "b.h5"], "unrecognized arguments: b.h5"),
         (["report"], "the following arguments are required: run"),
@@ -219,7 +225,7 @@ def test_yaml_is_read_and_flags_override_it(tmp_path: Path) -> None:
     [
         ("stepz: 4\n", "Option 'stepz' is not accepted. Did you mean 'steps'?"),
         ("steps: [1\n", "while parsing a flow sequence"),
-        ("steps: many\n", '"steps": Expected'),
+        ("steps: many\n", "steps must be a whole number; got many"),
         ("- 1\n", "Unexpected config: - 1"),
     ],
 )
@@ -277,12 +283,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    """Let `inspect` end in `error`."""
+    """Let `inspect` and `fit-base` end in `error`."""
 
-    def inspect(settings: InspectConfig) -> None:
+    def stopped(settings: object) -> None:
         raise error
 
-    monkeypatch.setattr(channel_commands, "inspect", inspect)
+    monkeypatch.setattr(channel_commands, "inspect", stopped)
+    monkeypatch.setattr(commands, "fit_base_model", stopped)
 
 
 @unit
@@ -303,8 +310,27 @@ def test_interruption_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     raising(monkeypatch, KeyboardInterrupt())
-    assert main(["inspect", "a.h5"]) == EXIT_INTERRUPTED == 130
+    assert main(["fit-base", "a.h5"]) == EXIT_INTERRUPTED == 130
     assert capsys.readouterr().err == "csi-audit: interrupted; name the same --out to go on.\n"
+    assert main(["inspect", "a.h5"]) == EXIT_INTERRUPTED
+    assert capsys.readouterr().err == "csi-audit: interrupted; nothing was written.\n"
+
+
+@unit
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--bandwidth_hz", "10M"], "--bandwidth_hz must be a number; got 10M."),
+        (["--panel", "2,x,4"], "--panel must be 3 values, each a whole number; got [2, 'x', 4]."),
+        (["--n_sub", "3.5"], "--n_sub must be a whole number; got 3.5."),
+        (["--device", "gpu"], "--device must be one of auto, cpu, cuda; got gpu."),
+    ],
+)
+def test_values_of_another_kind(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(capsys, "fit-base", "a.h5", *words)
+    assert message in line
 
 
 @unit

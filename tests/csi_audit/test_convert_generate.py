@@ -1,5 +1,8 @@
 """The commands that write channel files."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,32 @@ def test_convert_writes_what_was_read(
     with h5py.File(out) as file:
         assert file.attrs["converted_from_name"] == "fr.npy"
         assert len(file.attrs["converted_from_sha256"]) == 64
+        assert "[rx, tx, sub, user]" in file.attrs["converted_as"]
+        assert "no offset" in file.attrs["converted_notices"]
+
+
+def test_convert_never_replaces_what_it_reads(
+    fr: tuple[Path, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, before = fr[0], fr[0].read_bytes()
+    words = ["convert", str(path), "--out", str(path.parent / "." / path.name)]
+    assert main([*words, "--axes", "rx,tx,sub,user"]) == EXIT_BAD_INPUT
+    assert "out must not be the file that is read" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_convert_clears_what_a_killed_one_left(fr: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    stale, other = tmp_path / f".out.h5.{gone.pid}.tmp", tmp_path / f".out2.h5.{gone.pid}.tmp"
+    mine = tmp_path / f".out.h5.{os.getppid()}.tmp"  # of a process that lives
+    for path in (stale, other, mine):
+        path.touch()
+    words = ["convert", str(fr[0]), "--out", str(tmp_path / "out.h5")]
+    assert main([*words, "--axes", "rx,tx,sub,user"]) == EXIT_OK
+    assert not stale.exists()
+    assert other.exists()
+    assert mine.exists()
 
 
 def test_convert_refuses_before_it_reads(
@@ -100,7 +129,9 @@ def test_generate_writes_the_simulated_channels(
     assert len(again) == 12
     assert again.source.scenario == "UMi"
     with h5py.File(out) as file:
-        assert file.attrs["seed"] == "3"
+        assert file.attrs["generated_seed"] == "3"
+        assert file.attrs["generated_model"] == "umi"
+        assert file.attrs["generated_panel"] == "(2, 1, 4)"
 
 
 @pytest.mark.parametrize(
