@@ -104,11 +104,26 @@ class MixtureDenoiser:
         self.event_shape: tuple[int, ...] = (int(means.shape[1]),)
 
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        level = per_sample(sigma, x)  # (N, 1)
-        total = self.deviations**2 + level**2  # (N, K)
-        gap = x[:, None] - self.means  # (N, K, n)
-        log_r = self.weights.log() - 0.5 * (
-            gap.square().sum(2) / total + self.event_shape[0] * total.log()
-        )
-        shrunk = self.means + (self.deviations**2 / total)[..., None] * gap
-        return (log_r.softmax(1)[..., None] * shrunk).sum(1)
+        kept, log_r = self._responsibilities(x, sigma)
+        r = log_r.softmax(1)
+        return (r * kept).sum(1, keepdim=True) * x + (r * (1 - kept)) @ self.means.to(x)
+
+    def posterior(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+        """The law of x0 given x_sigma = x, again a mixture.
+
+        Returns:
+            Log probabilities (N, K), means (N, K, n) and deviations (N, K) of its components.
+        """
+        kept, log_r = self._responsibilities(x, sigma)
+        means = kept[..., None] * x[:, None] + (1 - kept)[..., None] * self.means.to(x)
+        return log_r.log_softmax(1), means, per_sample(sigma, x) * kept.sqrt()
+
+    def _responsibilities(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor]:
+        """s_k^2 / (s_k^2 + sigma^2) and log r_k up to a constant, (N, K) each."""
+        v = self.deviations.to(x) ** 2
+        total = v + per_sample(sigma, x) ** 2
+        means = self.means.to(x)
+        # |x - mu|^2 by products: an (N, K, n) array of differences would be n times as large
+        square = x.square().sum(1, keepdim=True) + means.square().sum(1) - 2 * x @ means.T
+        log_r = self.weights.to(x).log() - 0.5 * (square / total + len(means[0]) * total.log())
+        return v / total, log_r

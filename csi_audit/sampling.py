@@ -6,10 +6,10 @@ chain runs it unchanged.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,48 +17,11 @@ from torch import Tensor
 from channels.support import CsiAuditError, did_you_mean
 from csi_audit.base import Base
 from csi_audit.diffusion import Denoiser
-from csi_audit.samples import WeightedSamples
+from csi_audit.evaluating import CountedDenoiser, Progress
+from csi_audit.samples import Law, WeightedSamples
 from csi_audit.schedules import VpLinear
-from csi_audit.twists import GuidedDenoiser
-from csi_audit.weights import Weight
-
-Progress = Callable[[int], None]
-"""Called with the number of denoiser evaluations just made."""
-
-
-class CountedDenoiser:
-    """A denoiser in batches that fit the memory, on its device, with its evaluations counted.
-
-    Args:
-        denoiser: What is evaluated.
-        device: Where; samples live on the CPU.
-        batch_size: Samples a call; changes nothing but rounding.
-        progress: Told of every batch.
-    """
-
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        *,
-        device: torch.device | str = "cpu",
-        batch_size: int = 256,
-        progress: Progress | None = None,
-    ) -> None:
-        self.inner = denoiser.to(device) if isinstance(denoiser, torch.nn.Module) else denoiser
-        self.event_shape = denoiser.event_shape
-        self.device, self.batch_size, self.progress = device, batch_size, progress
-        self.evaluations = 0
-
-    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        level = torch.as_tensor(sigma, dtype=x.dtype).expand(len(x))
-        parts = []
-        for batch, s in zip(x.split(self.batch_size), level.split(self.batch_size), strict=True):
-            with torch.inference_mode():
-                parts.append(self.inner(batch.to(self.device), s.to(self.device)).to(x.device))
-            self.evaluations += len(batch)
-            if self.progress is not None:
-                self.progress(len(batch))
-        return torch.cat(parts)  # outside inference mode: an ordinary tensor
+from csi_audit.twists import GradientName, GuidedDenoiser, TweedieTwist, Twist, unguided
+from csi_audit.weights import Weight, log_l_in_blocks
 
 
 def sigma_grid(sigma_max: float, sigma_min: float, steps: int) -> Tensor:
@@ -97,7 +60,7 @@ def ode_2m(denoiser: Denoiser, x: Tensor, sigmas: Tensor) -> Tensor:
         slope = d if previous is None else d + h / (2 * h_previous) * (d - previous)
         x = s_next / s * x + (1 - s_next / s) * slope
         previous, h_previous = d, h
-    return denoiser(x, float(sigmas[-1]))
+    return unguided(denoiser)(x, float(sigmas[-1]))
 
 
 def ancestral(
@@ -113,7 +76,25 @@ def ancestral(
         q = 1 - (s_next / s) ** 2
         noise = torch.randn(x.shape, generator=generator)
         x = (1 - q) * x + q * denoiser(x, s) + s_next * math.sqrt(q) * noise
-    return denoiser(x, float(sigmas[-1]))
+    return unguided(denoiser)(x, float(sigmas[-1]))
+
+
+def sde_2m(denoiser: Denoiser, x: Tensor, sigmas: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Second-order SDE: the ancestral step with the multistep slope of `ode_2m`.
+
+        q = 1 - (s' / s)^2,   h = log(s / s'),   r = h / (2 h_previous), 0 on the first step
+        x <- (1 - q) x + q [D + r (D - D_previous)] + s' sqrt(q) eps
+
+    Source: SDE-DPM-Solver++ 2M, Lu et al., 2022, arXiv:2211.01095, in its sigma form.
+    """
+    previous, h_previous = None, 1.0
+    for s, s_next in pairwise(sigmas.tolist()):
+        d, h, q = denoiser(x, s), math.log(s / s_next), 1 - (s_next / s) ** 2
+        slope = d if previous is None else d + h / (2 * h_previous) * (d - previous)
+        noise = torch.randn(x.shape, generator=generator)
+        x = (1 - q) * x + q * slope + s_next * math.sqrt(q) * noise
+        previous, h_previous = d, h
+    return unguided(denoiser)(x, float(sigmas[-1]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +143,23 @@ def euler_maruyama(
     return x
 
 
-ChainName = Literal["ode_2m", "ancestral"]
+ChainName = Literal["ode_2m", "ancestral", "sde_2m"]
+CHAINS: Mapping[ChainName, str] = {
+    "ode_2m": "probability-flow ODE (2M)",
+    "ancestral": "ancestral chain",
+    "sde_2m": "second-order SDE (2M)",
+}
+"""Chains on a grid of noise levels, in words for reports."""
+
+
+def run_chain(
+    chain: ChainName, denoiser: Denoiser, x: Tensor, sigmas: Tensor, *, generator: torch.Generator
+) -> Tensor:
+    """x at sigmas[0] to samples, by the chain of that name; the ODE draws nothing."""
+    if chain == "ode_2m":
+        return ode_2m(denoiser, x, sigmas)
+    rule = ancestral if chain == "ancestral" else sde_2m
+    return rule(denoiser, x, sigmas, generator=generator)
 
 
 class BaseSampler:
@@ -171,9 +168,11 @@ class BaseSampler:
     Args:
         base: Its denoiser, start and noise levels.
         steps: Noise levels visited, so denoiser evaluations a sample.
-        chain: "ode_2m" (the audited law) or "ancestral".
+        chain: "ode_2m" (the audited law), "sde_2m" or "ancestral".
         device, batch_size, progress: See `CountedDenoiser`.
     """
+
+    law: Law = "base"
 
     def __init__(
         self,
@@ -185,35 +184,70 @@ class BaseSampler:
         batch_size: int = 256,
         progress: Progress | None = None,
     ) -> None:
-        if chain not in get_args(ChainName):
-            hint = did_you_mean(chain, get_args(ChainName))
+        if chain not in CHAINS:
+            hint = did_you_mean(chain, tuple(CHAINS))
             raise CsiAuditError(f"chain must be a known one; got {chain!r}.{hint}")
         self.base, self.chain = base, chain
         self.sigmas = sigma_grid(base.sigma_max, base.sigma_min, steps)
         self.denoiser = CountedDenoiser(
             base.denoiser, device=device, batch_size=batch_size, progress=progress
         )
+        self.moved_by: Denoiser = self.denoiser
 
     @property
     def name(self) -> str:
         """The chain in words, for reports."""
-        rule = "probability-flow ODE (2M)" if self.chain == "ode_2m" else "ancestral chain"
-        return f"{rule}, {len(self.sigmas)} steps"
+        return f"{CHAINS[self.chain]}, {len(self.sigmas)} steps"
 
     def __call__(self, n: int, *, generator: torch.Generator) -> WeightedSamples:
         before = self.denoiser.evaluations
         x = start(self.base.variance, self.base.sigma_max, n, generator=generator)
-        if self.chain == "ode_2m":
-            x = ode_2m(self.denoiser, x, self.sigmas)
-        else:
-            x = ancestral(self.denoiser, x, self.sigmas, generator=generator)
+        x = run_chain(self.chain, self.moved_by, x, self.sigmas, generator=generator)
         return WeightedSamples(
             x=x,
             log_w=torch.zeros(n, dtype=torch.float64),
-            law="base",
+            law=self.law,
             chain=self.name,
             n_evaluations=self.denoiser.evaluations - before,
         )
+
+
+class GuidedSampler(BaseSampler):
+    """Draws led towards q by a twist, without correction: its law is q only as far as h is exact.
+
+    Args:
+        base: Its denoiser, start and noise levels.
+        twist: h(x, sigma), about E[l(x0) | x_sigma].
+        steps: Noise levels; two denoiser evaluations each but the last.
+        chain: See `BaseSampler`; a rough twist does far more harm under the ODE.
+        gradient: See `GuidedDenoiser`.
+        device, batch_size, progress: See `CountedDenoiser`.
+    """
+
+    law: Law = "target"
+
+    def __init__(
+        self,
+        base: Base,
+        twist: Twist,
+        *,
+        steps: int = 40,
+        chain: ChainName = "sde_2m",
+        gradient: GradientName = "backward",
+        device: torch.device | str = "cpu",
+        batch_size: int = 256,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__(
+            base, steps=steps, chain=chain, device=device, batch_size=batch_size, progress=progress
+        )
+        self.twist = twist
+        self.moved_by = GuidedDenoiser(self.denoiser, twist, gradient=gradient)
+
+    @property
+    def name(self) -> str:
+        """The chain in words, for reports."""
+        return f"{super().name}, guided by the {self.twist.name}"
 
 
 class IssgmSampler:
@@ -245,7 +279,12 @@ class IssgmSampler:
         self.denoiser = CountedDenoiser(
             base.denoiser, device=device, batch_size=batch_size, progress=progress
         )
-        self.guided = GuidedDenoiser(self.denoiser, weight, difference=difference)
+        self.guided = GuidedDenoiser(
+            self.denoiser,
+            TweedieTwist(weight),
+            gradient="finite_difference",
+            difference=difference,
+        )
         self.times = VpTimes(steps=steps, sigma_max=base.sigma_max, sigma_min=base.sigma_min)
 
     @property
@@ -278,7 +317,7 @@ def reweighted(samples: WeightedSamples, weight: Weight) -> WeightedSamples:
     """
     if samples.law != "base":
         raise ValueError(f"samples must be of the base law; got {samples.law!r}.")
-    log_l = _log_l(weight, samples.x)
+    log_l = log_l_in_blocks(weight, samples.x)
     return WeightedSamples(
         x=samples.x,
         log_w=samples.log_w + log_l,
@@ -304,7 +343,7 @@ def rejection(
     """
     if samples.law != "base":
         raise ValueError(f"samples must be of the base law; got {samples.law!r}.")
-    log_l = _log_l(weight, samples.x)
+    log_l = log_l_in_blocks(weight, samples.x)
     if bool(log_l.isnan().any()):
         index = int(torch.nonzero(log_l.isnan())[0])
         raise CsiAuditError(f"log l must not be NaN; sample {index} is. -inf is legal.")
@@ -324,9 +363,3 @@ def rejection(
         chain=f"{samples.chain}, rejection",
         n_evaluations=samples.n_evaluations,
     )
-
-
-@torch.inference_mode()
-def _log_l(weight: Weight, x: Tensor, *, block: int = 500) -> Tensor:
-    """log l of many samples without gradients, float64 (N,), on the CPU."""
-    return torch.cat([weight.log_l(part).double().cpu() for part in x.split(block)])

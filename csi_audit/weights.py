@@ -1,10 +1,12 @@
 """Importance weight functions l(x): which channels the target law q(x) = l(x) p(x) / Z favours."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from csi_audit.losses import Loss
 
@@ -13,6 +15,12 @@ class Weight(Protocol):
     """log l(x) of each sample (N,), differentiable in x where guidance is wanted."""
 
     def log_l(self, x: Tensor) -> Tensor: ...
+
+
+@torch.inference_mode()
+def log_l_in_blocks(weight: Weight, x: Tensor, *, block: int = 500) -> Tensor:
+    """log l of many samples without gradients, float64 (N,), on the CPU."""
+    return torch.cat([weight.log_l(part).double().cpu() for part in x.split(block)])
 
 
 @dataclass(frozen=True)
@@ -42,18 +50,86 @@ class LossWeight:
 
 
 @dataclass(frozen=True)
+class ThresholdWeight:
+    """l(x) = floor + (1 - floor) / (1 + exp(-(L(x) - tau) / width)): channels beyond tau, softly.
+
+    For a loss that is worse when low the sign in the exponent turns. With a floor near the share
+    of q that should lie before tau, P(L beyond tau) can be had from samples of q.
+
+    Attributes:
+        loss: L.
+        tau: Where l is half way up, in the unit of L.
+        width: Over which l rises, same unit; below a tenth of tau guidance sees a cliff.
+        floor: l far before tau, in (0, 1).
+    """
+
+    loss: Loss
+    tau: float
+    width: float
+    floor: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not self.width > 0:
+            raise ValueError(f"width must be positive, in the unit of the loss; got {self.width}.")
+        if not 0 < self.floor < 1:
+            raise ValueError(f"floor must lie in (0, 1), the top of l; got {self.floor}.")
+
+    def log_l(self, x: Tensor) -> Tensor:
+        sign = 1.0 if self.loss.worse == "high" else -1.0
+        rise = F.logsigmoid(sign * (self.loss(x) - self.tau) / self.width)
+        low = torch.full_like(rise, math.log(self.floor))
+        return torch.logaddexp(low, rise + math.log1p(-self.floor))
+
+
+@dataclass(frozen=True)
+class ProductWeight:
+    """l(x) = prod_j l_j(x): channels that every weight favours."""
+
+    weights: tuple[Weight, ...]
+
+    def log_l(self, x: Tensor) -> Tensor:
+        return torch.stack([weight.log_l(x) for weight in self.weights]).sum(0)
+
+
+@dataclass(frozen=True)
+class SumWeight:
+    """l(x) = sum_j c_j l_j(x): channels that some weight favours.
+
+    Attributes:
+        weights: l_j.
+        factors: c_j > 0; with c_j = 1 / E_p[l_j] each has an equal part of q.
+    """
+
+    weights: tuple[Weight, ...]
+    factors: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.factors) != len(self.weights) or not all(c > 0 for c in self.factors):
+            raise ValueError(
+                f"factors must be {len(self.weights)} positive numbers, one a weight; "
+                f"got {self.factors}."
+            )
+
+    def log_l(self, x: Tensor) -> Tensor:
+        terms = zip(self.weights, self.factors, strict=True)
+        return torch.stack([w.log_l(x) + math.log(c) for w, c in terms]).logsumexp(0)
+
+
+@dataclass(frozen=True)
 class LinearWeight:
-    """l(x) = 1 + a . x + b |x|^2 / n on plain vectors: closed-form moments, for truth in tests.
+    """l(x) = c + a . x + b |x|^2 / n on plain vectors: closed-form moments, for truth in tests.
 
     Attributes:
         linear: a, (n,).
         square: b >= 0.
+        constant: c.
     """
 
     linear: Tensor
     square: float
+    constant: float = 1.0
 
     def log_l(self, x: Tensor) -> Tensor:
         flat = x.flatten(1)
-        value = 1 + flat @ self.linear + self.square * flat.square().mean(1)
+        value = self.constant + flat @ self.linear.to(x) + self.square * flat.square().mean(1)
         return value.clamp_min(1e-6).log()

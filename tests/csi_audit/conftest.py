@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from channels.sample import sample_path
 from csi_audit.base import Base, build_denoiser, save_base
 from csi_audit.diffusion import Denoiser, GaussianDenoiser
 from csi_audit.networks import NetworkSpec
+from csi_audit.sampling import sigma_grid
 
 # No timed assertions: a busy machine fails no test.
 settings.register_profile(
@@ -79,6 +81,29 @@ class GaussianLaw:
             sigma_max=self.sigma_max,
             grid=GRID,
         )
+
+    def chain_moments(
+        self, steps: int, *, second_order: bool, sigma_min: float = 0.01
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each coordinate under the discretised stochastic chain, exactly.
+
+        In y = x - mean the step is y' = A (y, y_previous) + noise, linear in two states.
+        """
+        v = self.variance.double()
+        m = torch.stack([-self.mean.double()] * 2)  # of y and of y one step earlier
+        c = (v + self.sigma_max**2).expand(2, 2, -1).clone()  # their second moments
+        grid, kept_before, h_before = sigma_grid(self.sigma_max, sigma_min, steps), 0 * v, math.inf
+        for s, s_next in pairwise(grid.tolist()):
+            q, kept, h = 1 - (s_next / s) ** 2, v / (v + s**2), math.log(s / s_next)
+            r = h / (2 * h_before) if second_order else 0.0
+            gain = torch.stack([1 - q + q * (1 + r) * kept, -q * r * kept_before])
+            cross = (gain[:, None] * c).sum(0)  # of y' and the two states
+            square = (gain * cross).sum(0) + s_next**2 * q
+            c = torch.stack([torch.stack([square, cross[0]]), torch.stack([cross[0], c[0, 0]])])
+            m = torch.stack([(gain * m).sum(0), m[0]])
+            kept_before, h_before = kept, h
+        last = v / (v + sigma_min**2)
+        return self.mean.double() + last * m[0], last**2 * c[0, 0]
 
 
 @pytest.fixture(scope="session")
