@@ -1,6 +1,6 @@
 """Drawing many samples in saved blocks, so that an interruption costs one block at most."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from channels.randomness import seeded_generator
 from channels.support import CsiAuditError
+from csi_audit.islands import IslandSamples, log_mean
 from csi_audit.run_state import BlockStore
 from csi_audit.samples import Sampler, WeightedSamples
 
@@ -69,18 +70,34 @@ def draw_in_blocks(
     law = str(parts[0]["law"])
     if law not in ("base", "target"):
         raise ValueError(f"blocks must be of the base or the target law; got {law!r}.")
-    return WeightedSamples(
+    joined = WeightedSamples(
         x=torch.from_numpy(np.concatenate([part["x"] for part in parts])),
         log_w=torch.from_numpy(np.concatenate([part["log_w"] for part in parts])),
         law="base" if law == "base" else "target",
         chain=str(parts[0]["chain"]),
         n_evaluations=sum(int(part["n_evaluations"]) for part in parts),
     )
+    return joined if "island" not in parts[0] else _with_islands(joined, parts)
+
+
+def _with_islands(
+    joined: WeightedSamples, parts: Sequence[Mapping[str, npt.NDArray[Any]]]
+) -> IslandSamples:
+    """The islands of all blocks side by side; their weights are absolute, so nothing is scaled."""
+    counts = [0, *(int(part["island"].max()) + 1 for part in parts)]
+    firsts = np.cumsum(counts)[:-1]
+    island = np.concatenate(
+        [part["island"] + first for part, first in zip(parts, firsts, strict=True)]
+    )
+    return IslandSamples(
+        **{**vars(joined), "log_z": float(log_mean(joined.log_w))}, island=torch.from_numpy(island)
+    )
 
 
 def _drawn(sampler: Sampler, n: int, stream: tuple[int, str, int]) -> dict[str, npt.NDArray[Any]]:
     drawn = sampler(n, generator=seeded_generator(*stream))
-    if drawn.log_z is not None:
+    islands = {"island": drawn.island.numpy()} if isinstance(drawn, IslandSamples) else {}
+    if drawn.log_z is not None and not islands:
         raise ValueError(
             "blocks with a normalising constant each cannot be joined: their weights are relative "
             "to their own. Draw such samples in one block."
@@ -91,4 +108,5 @@ def _drawn(sampler: Sampler, n: int, stream: tuple[int, str, int]) -> dict[str, 
         "law": np.array(drawn.law),
         "chain": np.array(drawn.chain),
         "n_evaluations": np.array(drawn.n_evaluations),
+        **islands,
     }

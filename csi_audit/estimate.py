@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from csi_audit.islands import IslandSamples, island_expectation
 from csi_audit.samples import WeightedSamples
 from reports.estimates import Estimate, mean_estimate, proportion
 from reports.reweighting import tilted_mean, weighted_mean, weighted_proportion
@@ -18,8 +19,11 @@ Array = npt.NDArray[np.float64]
 def expectation(samples: WeightedSamples, values: Array) -> Estimate:
     """Mean of `values` (N,) under the law of the samples.
 
-    Student's interval for equal weights, self-normalised importance sampling otherwise.
+    Student's interval for equal weights, over islands where there are any, self-normalised
+    importance sampling otherwise.
     """
+    if isinstance(samples, IslandSamples):
+        return island_expectation(samples, values)
     log_w = samples.log_w.numpy()
     if _equal(log_w):
         found = mean_estimate(values, method=samples.chain)
@@ -44,6 +48,8 @@ def exceedance(samples: WeightedSamples, values: Array, tau: float) -> Estimate:
     """P(L > tau) under the law of the samples; L is `values` (N,)."""
     log_w = samples.log_w.numpy()
     failed = values > tau
+    if isinstance(samples, IslandSamples):
+        return island_expectation(samples, failed.astype(np.float64))
     if _equal(log_w):
         found = proportion(int(failed.sum()), len(failed), method=f"{samples.chain}, counted")
     else:

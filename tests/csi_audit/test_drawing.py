@@ -7,6 +7,7 @@ import torch
 
 from channels.support import CsiAuditError
 from csi_audit.drawing import Tally, draw_in_blocks
+from csi_audit.islands import IslandSamples, log_mean
 from csi_audit.run_state import BlockStore
 from csi_audit.samples import WeightedSamples
 
@@ -99,3 +100,42 @@ def test_a_block_of_another_size_is_refused(tmp_path: Path) -> None:
     message = r"base-0001.npz holds 2 samples where 4 are due\. Remove that file to draw"
     with pytest.raises(CsiAuditError, match=message):
         draw(tmp_path, 8, Noise())
+
+
+class IslandSampler:
+    """Two islands a draw, with weights that tell them apart."""
+
+    def __call__(self, n: int, *, generator: torch.Generator) -> IslandSamples:
+        log_w = torch.rand(n, generator=generator, dtype=torch.float64)
+        return IslandSamples(
+            x=torch.rand(n, 3, generator=generator),
+            log_w=log_w,
+            law="target",
+            chain="islands",
+            log_z=float(log_mean(log_w)),
+            n_evaluations=n,
+            island=(torch.arange(n) >= n // 2).long(),
+        )
+
+
+def test_islands_of_all_blocks_stand_side_by_side(tmp_path: Path) -> None:
+    store = BlockStore(tmp_path)
+    made = draw_in_blocks(IslandSampler(), 10, name="smc", block=4, seed=0, store=store)
+    assert isinstance(made, IslandSamples)
+    assert made.island.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 5]
+    assert made.log_z == pytest.approx(float(made.log_w.exp().mean().log()))
+    again = draw_in_blocks(IslandSampler(), 10, name="smc", block=4, seed=0, store=store)
+    assert isinstance(again, IslandSamples)
+    assert torch.equal(again.x, made.x)
+    assert torch.equal(again.island, made.island)
+    assert made.n_evaluations == 10
+
+
+def test_weights_relative_to_a_constant_of_their_own_are_not_joined(tmp_path: Path) -> None:
+    def sampler(n: int, *, generator: torch.Generator) -> WeightedSamples:
+        x = torch.rand(n, 3, generator=generator)
+        log_w = torch.zeros(n, dtype=torch.float64)
+        return WeightedSamples(x=x, log_w=log_w, law="target", chain="c", log_z=1.0)
+
+    with pytest.raises(ValueError, match="a normalising constant each cannot be joined"):
+        draw_in_blocks(sampler, 4, name="a", block=2, seed=0, store=BlockStore(tmp_path))

@@ -14,6 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from csi_audit.estimate import Array, exceedance, expectation, weighted_expectation
+from csi_audit.islands import IslandSamples
 from csi_audit.samples import WeightedSamples
 from csi_audit.sampling import reweighted
 from reports.estimates import Estimate, mean_estimate, proportion
@@ -199,3 +200,24 @@ def test_weighted_expectation_wants_draws_of_the_base() -> None:
     for wrong in (reweighted(samples, Tilt()), replace(samples, law="target")):
         with pytest.raises(ValueError, match=message):
             weighted_expectation(wrong, weight)
+
+
+def test_islands_are_what_the_interval_counts() -> None:
+    """Particles of one island are alike: by particles the interval would be far too short."""
+    generator = torch.Generator().manual_seed(0)
+    island = torch.arange(8).repeat_interleave(500)
+    level = torch.randn(8, generator=generator)[island]
+    x = (level + 0.01 * torch.randn(4000, generator=generator)).view(-1, 1, 1, 1)
+    samples = IslandSamples(
+        x=x, log_w=torch.zeros(4000, dtype=torch.float64), law="target", chain="c", island=island
+    )
+    found = expectation(samples, first(samples))
+    assert found.n == 8
+    by_particle = mean_estimate(first(samples))
+    assert found.value == pytest.approx(by_particle.value)
+    assert found.std_error is not None
+    assert by_particle.std_error is not None
+    assert found.std_error > 15 * by_particle.std_error
+    above = exceedance(samples, first(samples), 0.0)
+    assert above.n == 8
+    assert above.value == pytest.approx(float((x > 0).float().mean()))
