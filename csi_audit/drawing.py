@@ -1,8 +1,10 @@
-"""Drawing many samples in saved blocks, so that an interruption costs one block at most."""
+"""Drawing many samples in saved blocks, so that an interruption costs one block at most, and on
+several processes, which share the blocks among them.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,43 @@ from channels.support import CsiAuditError
 from csi_audit.islands import IslandSamples, log_mean
 from csi_audit.run_state import BlockStore
 from csi_audit.samples import Sampler, WeightedSamples
+
+if TYPE_CHECKING:  # lightning is loaded by whoever launches processes
+    from lightning.fabric import Fabric
+
+
+Array = npt.NDArray[Any]
+
+
+class Ranks(Protocol):
+    """Processes that run the same program side by side.
+
+    Attributes:
+        rank: Number of this one, 0 to world - 1.
+        world: How many there are.
+    """
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def world(self) -> int: ...
+    def gather(self, mine: dict[int, Mapping[str, Array]]) -> list[dict[int, Mapping[str, Array]]]:
+        """What each process hands in, to all of them."""
+        ...
+
+
+class FabricRanks:
+    """The processes of a launched Lightning Fabric: torchrun, SLURM or `fabric.launch`."""
+
+    def __init__(self, fabric: "Fabric") -> None:
+        self.rank, self.world = int(fabric.global_rank), int(fabric.world_size)
+
+    def gather(self, mine: dict[int, Mapping[str, Array]]) -> list[dict[int, Mapping[str, Array]]]:
+        found: list[Any] = [mine]
+        if self.world > 1:
+            found = [None] * self.world
+            torch.distributed.all_gather_object(found, mine)
+        return found
 
 
 class Tally:
@@ -38,10 +77,14 @@ def draw_in_blocks(
     name: str,
     block: int,
     seed: int,
-    store: BlockStore,
+    store: BlockStore | None = None,
     tally: Tally | None = None,
+    ranks: Ranks | None = None,
 ) -> WeightedSamples:
     """n samples in blocks, each drawn by the generator named (seed, name, block number).
+
+    So the samples do not depend on how often the drawing was interrupted, nor on how many
+    processes shared it. Where the sampler works in islands, a block holds whole ones.
 
     Args:
         sampler: Draws a block.
@@ -49,24 +92,22 @@ def draw_in_blocks(
         name: Of the files and of the random streams.
         block: Samples a block.
         seed: The user's seed.
-        store: Where blocks are kept; those it holds are not drawn again.
+        store: Where blocks are kept; those it holds are not drawn again. None keeps none.
         tally: The one the sampler reports its evaluations to.
+        ranks: The processes that share the work; each is given all samples. None is this one alone.
     Raises:
         CsiAuditError: a saved block is damaged or of another size.
     """
-    parts = []
+    mine: dict[int, Mapping[str, Array]] = {}
     for number in range(-(-n // block)):
-        size = min(block, n - number * block)
-        before = 0 if tally is None else tally.made
-        part = store.get(name, number, partial(_drawn, sampler, size, (seed, name, number)))
-        if len(part["x"]) != size:
-            raise CsiAuditError(
-                f"{store.path(name, number)} holds {len(part['x'])} samples where {size} are due. "
-                "Remove that file to draw the block again."
-            )
-        if tally is not None and tally.made == before:
-            tally(int(part["n_evaluations"]))
-        parts.append(part)
+        if ranks is None or number % ranks.world == ranks.rank:
+            size = min(block, n - number * block)
+            make = partial(_drawn, sampler, size, (seed, name, number))
+            mine[number] = _block(make, store, name, number, size, tally)
+    blocks = (
+        mine if ranks is None else {k: v for part in ranks.gather(mine) for k, v in part.items()}
+    )
+    parts = [blocks[number] for number in sorted(blocks)]
     law = str(parts[0]["law"])
     if law not in ("base", "target"):
         raise ValueError(f"blocks must be of the base or the target law; got {law!r}.")
@@ -80,9 +121,30 @@ def draw_in_blocks(
     return joined if "island" not in parts[0] else _with_islands(joined, parts)
 
 
-def _with_islands(
-    joined: WeightedSamples, parts: Sequence[Mapping[str, npt.NDArray[Any]]]
-) -> IslandSamples:
+def _block(
+    make: Callable[[], dict[str, Array]],
+    store: BlockStore | None,
+    name: str,
+    number: int,
+    size: int,
+    tally: Tally | None,
+) -> dict[str, Array]:
+    """One block, drawn or from the disk, its evaluations told to the tally in either case."""
+    if store is None:
+        return make()
+    before = 0 if tally is None else tally.made
+    part = store.get(name, number, make)
+    if len(part["x"]) != size:
+        raise CsiAuditError(
+            f"{store.path(name, number)} holds {len(part['x'])} samples where {size} are due. "
+            "Remove that file to draw the block again."
+        )
+    if tally is not None and tally.made == before:
+        tally(int(part["n_evaluations"]))
+    return part
+
+
+def _with_islands(joined: WeightedSamples, parts: Sequence[Mapping[str, Array]]) -> IslandSamples:
     """The islands of all blocks side by side; their weights are absolute, so nothing is scaled."""
     counts = [0, *(int(part["island"].max()) + 1 for part in parts)]
     firsts = np.cumsum(counts)[:-1]
@@ -94,7 +156,7 @@ def _with_islands(
     )
 
 
-def _drawn(sampler: Sampler, n: int, stream: tuple[int, str, int]) -> dict[str, npt.NDArray[Any]]:
+def _drawn(sampler: Sampler, n: int, stream: tuple[int, str, int]) -> dict[str, Array]:
     drawn = sampler(n, generator=seeded_generator(*stream))
     islands = {"island": drawn.island.numpy()} if isinstance(drawn, IslandSamples) else {}
     if drawn.log_z is not None and not islands:

@@ -1,7 +1,10 @@
 """Samples drawn in blocks: the same whatever was interrupted, and no block drawn twice."""
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -139,3 +142,50 @@ def test_weights_relative_to_a_constant_of_their_own_are_not_joined(tmp_path: Pa
 
     with pytest.raises(ValueError, match="a normalising constant each cannot be joined"):
         draw_in_blocks(sampler, 4, name="a", block=2, seed=0, store=BlockStore(tmp_path))
+
+
+_TWO_PROCESSES = """
+import sys
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from csi_audit.drawing import FabricRanks, draw_in_blocks
+from csi_audit.islands import normalising_constant
+from csi_audit.toy_laws import toy_base, toy_law
+from csi_audit.toy_weights import l1
+from csi_audit.twisted_smc import TwistedSmcSampler
+from csi_audit.twists import TweedieTwist
+
+torch.set_num_threads(1)
+fabric = Fabric(accelerator="cpu", devices=int(sys.argv[2]), strategy=sys.argv[3])
+fabric.launch()
+law = toy_law("8-gaussians", placement="unit square")
+sampler = TwistedSmcSampler(toy_base(law), l1(), TweedieTwist(l1()), steps=20, island=50)
+found = draw_in_blocks(sampler, 400, name="smc", block=100, seed=0, ranks=FabricRanks(fabric))
+z = normalising_constant(found)
+np.savez(
+    f"{sys.argv[1]}-{fabric.world_size}-{fabric.global_rank}.npz",
+    x=found.x, log_w=found.log_w, island=found.island, z=z.value, se=z.std_error, n=z.n,
+    truth=law.e_p(l1()),
+)
+"""
+
+
+@pytest.mark.end_to_end
+def test_two_processes_draw_what_one_draws(tmp_path: Path) -> None:
+    """Two gloo processes share the blocks; both hold all islands, equal to those of one process."""
+    script = tmp_path / "two.py"
+    script.write_text(_TWO_PROCESSES)
+    for devices, strategy in (("1", "auto"), ("2", "ddp")):
+        words = [sys.executable, str(script), str(tmp_path / "found"), devices, strategy]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    alone, first, second = (
+        np.load(tmp_path / f"found-{name}.npz") for name in ("1-0", "2-0", "2-1")
+    )
+    for name in ("x", "log_w", "island", "z", "se"):
+        np.testing.assert_array_equal(first[name], alone[name])
+        np.testing.assert_array_equal(second[name], alone[name])
+    assert int(alone["n"]) == 8
+    assert abs(alone["z"] - alone["truth"]) < 5 * alone["se"]
+    assert alone["se"] < 0.1 * alone["truth"]
