@@ -148,6 +148,7 @@ class Convention:
         domain: Domain = "angular-delay",
         crop_delay: int | None = None,
         layout: Layout = "planes",
+        panel: Panel | None = None,
     ) -> Convention:
         """Global convention that puts the training set into [0, 1].
 
@@ -155,12 +156,12 @@ class Convention:
 
         Args:
             x: Audit-space channels (N, 2 n_rx, n_tx, n_delay); later ones may leave [0, 1].
-            domain, crop_delay, layout: As in the class.
+            domain, crop_delay, layout, panel: As in the class.
         Raises:
             CsiAuditError: x is all zero or not finite.
         """
         shape = (x.shape[1], x.shape[2], x.shape[3])
-        plain = cls(domain=domain, crop_delay=crop_delay, event_shape=shape)
+        plain = cls(domain=domain, crop_delay=crop_delay, event_shape=shape, panel=panel)
         peak = float(plain.to_own(x)[0].abs().max())
         if not 0 < peak < float("inf"):
             raise CsiAuditError(f"x must be finite and not all zero; its peak is {peak}.")
@@ -169,6 +170,7 @@ class Convention:
             crop_delay=crop_delay,
             layout=layout,
             event_shape=shape,
+            panel=panel,
             scaling="global",
             scale=0.5 / peak,
             offset=0.5,
@@ -180,12 +182,24 @@ class Convention:
         return int(self.scaling in ("sample_peak", "sample_modulus", "sample_norm"))
 
     def describe(self) -> str:
-        """One line for reports."""
+        """One line on a compressor's form."""
+        side = ", one real number of side information a user" if self.n_side else ""
+        return f"{self._place()}, {self._formula()}, layout {self.layout}{side}"
+
+    def describe_stored(self) -> str:
+        """One line on a file's form, whose layout its reader has undone."""
+        n_rx, (n_tx, n) = self.event_shape[0] // 2, self.event_shape[1:]
+        norm = math.sqrt(n_rx * n_tx * (self.crop_delay or n))
+        power = self.scaling == "sample_norm" and not self.offset
+        unit = power and abs((self.scale or 1.0) / norm - 1) < 5e-3  # 0.04 dB of power
+        return f"{self._place()}, {'unit power per user' if unit else self._formula()}"
+
+    def _place(self) -> str:
+        """Domain, crop and panel."""
         n = self.event_shape[2]
         taps = "" if self.domain == "spatial-frequency" else f", {self.crop_delay or n} of {n} taps"
         panel = "" if self.panel is None else f", panel {' x '.join(map(str, self.panel))}"
-        side = ", one real number of side information a user" if self.n_side else ""
-        return f"{self.domain}{taps}{panel}, {self._formula()}, layout {self.layout}{side}"
+        return f"{self.domain}{taps}{panel}"
 
     def _formula(self) -> str:
         if self.scaling == "none":
@@ -198,7 +212,10 @@ class Convention:
             "sample_norm": "x / ||x|| per user",
             "zscore": "(x - mean) / std",
         }[self.scaling]
-        return f"y = {factor}{body}" + (f" + {self.offset:g}" if self.offset else "")
+        formula = f"y = {factor}{body}" + (f" + {self.offset:g}" if self.offset else "")
+        if self.mean is None or self.std is None:
+            return formula
+        return f"{formula}, mean {_first(self.mean)}, std {_first(self.std)}"
 
     def energy_lost(self, x: Tensor) -> Tensor:
         """Share of each user's energy that the crop throws away (`channels.crop_delay`).
@@ -346,3 +363,9 @@ class Convention:
         if self.layout == "flat":
             return y.reshape(-1, pairs, n_tx, n)
         return stack_real(y) if self.layout == "complex" else y
+
+
+def _first(values: tuple[float, ...]) -> str:
+    """`0.125`, or `0.125, ... (4 values)`."""
+    more = f", ... ({len(values)} values)" if len(set(values)) > 1 else ""
+    return f"{values[0]:.4g}{more}"

@@ -25,6 +25,7 @@ __all__ = [
     "early_share",
     "edge_share",
     "effective_paths",
+    "hann_window",
     "k_factor_db",
     "neighbour_correlation",
     "peak_bin",
@@ -69,13 +70,21 @@ def _noise_floor(p: Tensor, looks: int) -> Tensor:
     return noise * (1 + _FLOOR_SIGMA / math.sqrt(looks))
 
 
+def hann_window(x: Tensor) -> Tensor:
+    """x (..., n), angular-delay, under a periodic Hann window over the subcarriers.
+
+    g[d] = x[d]/2 - (x[d-1] + x[d+1])/4
+    """
+    return x / 2 - (x.roll(1, -1) + x.roll(-1, -1)) / 4
+
+
 def delay_spread_taps(x: Tensor, kept: int) -> Tensor:
     """RMS delay spread [taps], float64 (N,), of x; only the first `kept` taps can hold noise.
 
-        g[d] = x[d]/2 - (x[d-1] + x[d+1])/4,   p[d] = sum_{rx,b} |g[b, d]|^2,  0 below the floor
+        p[d] = sum_{rx,b} |g[b, d]|^2,  0 below the floor,   g = `hann_window` of x
         DS = sqrt(max(sum_d p (d - d_mean)^2 / sum_d p - 1/3, 0)),   last eighth of the taps: d - n
 
-    g is x under a periodic Hann window over the subcarriers. Without it, the 1/d^2 leakage of a
+    Without the window, the 1/d^2 leakage of a
     delay between taps has a second moment that grows with n and hides the spread. 1/3 tap^2 is
     the window's own second moment. Noise spread evenly over n taps has a second moment of its own,
     about n^2/5 times its share of the power, hence the floor (see `_noise_floor`). Where no tap
@@ -84,7 +93,7 @@ def delay_spread_taps(x: Tensor, kept: int) -> Tensor:
     Source: RMS delay spread of 3GPP TR 38.901 V17 section 7.7.3 and ITU-R P.1407 section 2.2.
     """
     n = x.shape[-1]
-    g = x / 2 - (x.roll(1, -1) + x.roll(-1, -1)) / 4
+    g = hann_window(x)
     p, bare = (_power(z).sum((1, 2), dtype=torch.float64) for z in (g, x))  # (N, n)
     p = torch.where(p.sum(1, keepdim=True) > _LEAST_LEFT, p, bare)
     above = p > _noise_floor(p[:, :kept], x.shape[1] * x.shape[2])

@@ -22,10 +22,12 @@ from channels.inspection_checks import (
     MIN_VALUES,
     DelayTails,
     Saturation,
+    Sparsity,
     bad_user_warning,
     channel_keys,
     delay_warning,
     power_of,
+    swapped_warning,
 )
 from channels.mixture_checks import mixture_warnings
 from channels.opened import BLOCK, ReadOptions
@@ -66,7 +68,7 @@ class SampleUser:
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates:
-    """Users whose channel, up to scale, stands in the file before.
+    """Users whose channel, up to scale and phase, stands in the file before.
 
     Attributes:
         count: How many repeat an earlier one.
@@ -163,7 +165,8 @@ def inspect_channels(
         Facts, features, warnings. Memory: about 100 bytes a user and some 0.5 GB.
     Raises:
         CsiAuditError: the file cannot be read, or the scaling of its numbers is ambiguous. Bad
-            users do not raise.
+            users of a file do not raise; those of a loader do, since it hands over a ChannelSet,
+            which holds none.
     """
     began = time.monotonic()
     users = open_users(os.fspath(path), options or ReadOptions(), panel)
@@ -226,7 +229,7 @@ class _Pass:
         self.crops = sorted({n_sub // 4, n_sub // 2} - {0})
         self.columns, self.features = _Columns(n), _Columns(n)
         self.power = torch.zeros(n_tx, n_sub, dtype=torch.float64)
-        self.saturation = Saturation()
+        self.saturation, self.sparsity = Saturation(), Sparsity()
 
     def add(self, block: UserBlock) -> None:
         good = ~(block.non_finite | block.zero)
@@ -240,6 +243,7 @@ class _Pass:
         h = block.unit[good]
         x = to_angular_delay(h, self.users.grid.panel)
         self.features.add(features_of_maps(stack_real(x), self.users.grid))
+        self.sparsity.add(h, x)
         if self.with_keys:
             self.columns.add({"keys": channel_keys(h)})
         power = power_of(x).sum(1)  # (n, n_tx, n_sub)
@@ -283,19 +287,29 @@ class _Pass:
         """What looks wrong, the worst first."""
         users = self.users
         found = [
+            *users.cautions,
             bad_user_warning(columns["non_finite"], columns["zero"]),
             _duplicate_warning(duplicates),
             None if users.doubt is None else f"The scaling is not certain. {users.doubt}",
             *self.saturation.warnings(shifted=users.shifted),
         ]
-        if "late" in columns:
-            tails = DelayTails(**{name: columns[name] for name in ("late", "front", "back")})
-            found.append(delay_warning(tails, users.grid))
+        found.append(self._axes_warning(columns, len(rows)))
         if len(rows):
             labels = {name: label[rows].numpy() for name, label in users.labels.items()}
             values = {name: value.numpy() for name, value in features.items()}
             found += mixture_warnings(values, columns["power_db"].numpy(), labels)
         return tuple(sentence for sentence in found if sentence is not None)
+
+    def _axes_warning(self, columns: Mapping[str, Tensor], good: int) -> str | None:
+        """What the last two axes have against them: the most telling of three causes."""
+        users, stored = self.users, self.users.source.convention
+        found = self.sparsity.warning("spatial-frequency" if stored is None else stored.domain)
+        if found is None and users.grid.is_ula:
+            found = swapped_warning(self.power, good)
+        if found is None and "late" in columns:
+            tails = DelayTails(**{name: columns[name] for name in ("late", "front", "back")})
+            found = delay_warning(tails, users.grid)
+        return found
 
 
 def _duplicates(keys: Tensor, rows: Tensor, users: UserBlocks) -> Duplicates | None:
@@ -316,7 +330,8 @@ def _duplicates(keys: Tensor, rows: Tensor, users: UserBlocks) -> Duplicates | N
 
 def _equal(users: UserBlocks, one: int, other: int) -> bool:
     a, b = (users.read(i, i + 1).unit for i in (one, other))
-    return float((a - b).abs().square().mean()) <= _SAME
+    turn = (a * b.conj()).sum()  # of b onto a
+    return float((a - b * turn / turn.abs().clamp_min(1e-30)).abs().square().mean()) <= _SAME
 
 
 def _duplicate_warning(found: Duplicates | None) -> str | None:
@@ -325,8 +340,8 @@ def _duplicate_warning(found: Duplicates | None) -> str | None:
     user, earlier = found.first
     return (
         f"{found.count:,} {'user repeats' if found.count == 1 else 'users repeat'} the channel of "
-        f"an earlier one, up to scale; the first is user {user:,}, like user {earlier:,}. Counts "
-        "and intervals take users for independent: remove them."
+        f"an earlier one, up to scale and phase; the first is user {user:,}, like user "
+        f"{earlier:,}. Counts and intervals take users for independent: remove them."
     )
 
 

@@ -1,4 +1,5 @@
-"""What can be wrong with channels: bad users, the same user twice, clipped values, wrapped delays.
+"""What can be wrong with channels: bad users, the same user twice, clipped values, wrong axes,
+wrapped delays.
 
 Every limit lies well above what clean sets show, whatever their scaling and storage. Where two
 causes look alike, the warning names both. Several scenarios in one file: `mixture_checks`.
@@ -13,17 +14,21 @@ import torch
 from torch import Tensor
 
 from channels.channel_set import Grid
+from channels.convention import Domain
+from channels.feature_formulas import effective_paths, hann_window
 from channels.randomness import seeded_generator
 
 __all__ = [
     "MIN_VALUES",
     "DelayTails",
     "Saturation",
+    "Sparsity",
     "bad_user_warning",
     "channel_keys",
     "delay_warning",
     "power_of",
     "share_in_words",
+    "swapped_warning",
 ]
 
 MIN_VALUES = 32  # coefficients a user below which different channels may share a key
@@ -35,6 +40,10 @@ _ALIKE = 0.45  # of a user's values at one extreme: a constant, not a clipped ch
 _MIN_TAPS = 16  # subcarriers below which window leakage reaches everywhere
 _MOST_LATE = 0.02  # of all energy in the last quarter of the taps; UMi over 3.2 us has 0.001
 _LATE_USER, _LATE_USERS = 0.1, 0.02  # share of a user's energy, and of users with that much
+_ONE_IN = 16  # users whose sparsity is measured: transforms take time
+_SPARSER = 0.5  # of the coefficients in the declared domain; sets of UMi have 4 to 40 times as many
+_EARLY, _LATE, _ONE_SIDED = 0.6, 0.5, 0.1  # shares of a profile that make it one of delays
+_FEWEST = 10  # users whose mean profile means something
 
 
 def power_of(z: Tensor) -> Tensor:
@@ -76,11 +85,12 @@ def bad_user_warning(non_finite: Tensor, zero: Tensor) -> str | None:
 def channel_keys(h: Tensor) -> Tensor:
     """A number for each channel that equal channels share and others do not.
 
-        p_j = v_j^H h / sqrt(n),   v_j ~ CN(0, I) fixed, j = 1..4;   key: Re, Im p_j, 1/32 a step
+        p_j = v_j^H h / sqrt(n),   v_j ~ CN(0, I) fixed, j = 1..8,   r the largest of p_5..p_8
+        key: Re, Im of p_j conj(r) / |r|, j = 1..4, 1/32 a step
 
-    Up to scale, since h has unit power, but not up to phase. Different channels share a key by
-    chance in about one of 10^17 pairs; one that was rounded to float16 misses its own key in a few
-    per cent of the cases.
+    Up to scale, since h has unit power, and up to phase, which r takes out; the largest of four is
+    never so small that rounding turns it. Different channels share a key by chance in about one of
+    10^16 pairs; one that was rounded to float16 misses its own key in a few per cent of the cases.
 
     Args:
         h: complex64 (N, ...) of n >= `MIN_VALUES` coefficients a user, unit mean power.
@@ -88,9 +98,13 @@ def channel_keys(h: Tensor) -> Tensor:
         int64 (N,).
     """
     n = h[0].numel()
-    v = torch.randn(n, 4, dtype=torch.complex64, generator=seeded_generator(0, "channel keys", n))
-    p = torch.view_as_real(h.flatten(1) @ v.conj() / n**0.5).flatten(1)  # (N, 8)
-    cell = ((p * _CELLS).floor().clamp(-128, 127) + 128).to(torch.uint8)
+    v = torch.randn(n, 8, dtype=torch.complex64, generator=seeded_generator(0, "channel keys", n))
+    p, r = (h.flatten(1) @ v.conj() / n**0.5).split(4, 1)  # (N, 4) each
+    r = r.gather(1, power_of(r).argmax(1, keepdim=True))
+    turned = p * r.conj() / power_of(r).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
+    cell = ((torch.view_as_real(turned).flatten(1) * _CELLS).floor().clamp(-128, 127) + 128).to(
+        torch.uint8
+    )
     return cell.contiguous().view(torch.int64).squeeze(1)
 
 
@@ -182,6 +196,103 @@ class Saturation:
         ]
 
 
+# --- Another domain, swapped axes -----------------------------------------------------------------
+
+_AXES = {"tx": "antennas", "beam": "beams", "sub": "subcarriers", "delay": "delay taps"}
+_OTHER = {"tx": "beam", "beam": "tx", "sub": "delay", "delay": "sub"}
+_FORMS = (("tx", "sub"), ("beam", "sub"), ("tx", "delay"), ("beam", "delay"))
+
+
+class Sparsity:
+    """In which of four forms channels are the sparsest: over antennas or beams, subcarriers or
+    delay taps.
+
+        S = exp mean_users ln (sum p)^2 / sum p^2,   p = |x|^2 in that form
+
+    A few paths are a few beams and taps, so channels taken for what they are have the smallest S in
+    (beam, delay); another DFT spreads those that were there already. White noise has the same S in
+    every form. What the axes are is told for those whose two axes stand in one domain.
+    """
+
+    def __init__(self) -> None:
+        self._logs = torch.zeros(4, dtype=torch.float64)
+        self._users = self._n_rx = self._size = 0
+
+    def add(self, h: Tensor, x: Tensor) -> None:
+        """Users of a block, some of which are looked at: spatial-frequency h and angular-delay x,
+        complex (n, n_rx, n_tx, n_sub)."""
+        h, x = h[::_ONE_IN], x[::_ONE_IN]
+        beams, taps = torch.fft.fft(x, norm="ortho"), torch.fft.ifft(h, norm="ortho")
+        self._logs += torch.stack([effective_paths(z).log().sum() for z in (h, beams, taps, x)])
+        self._users += len(h)
+        self._n_rx, self._size = h.shape[1], h[0].numel()
+
+    def warning(self, domain: Domain) -> str | None:
+        """Sentence on channels that look like another domain than `domain`, the declared one."""
+        if not self._users:
+            return None
+        mean = (self._logs / self._users).exp()
+        least = int(mean.argmin())
+        if float(mean[least]) >= _SPARSER * float(mean[3]):
+            return None
+        spatial = domain == "spatial-frequency"
+        meant = _FORMS[least]
+        tx, sub = (_OTHER[axis] for axis in meant) if spatial else meant
+        held = _FORMS[0 if spatial else 3]
+        rx = "rx," if self._n_rx > 1 else ""
+        return (
+            f"These look like {_named(tx, sub)}{' already' if spatial else ''}, not "
+            f"{_named(*held)}: read so, a usual user fills some {_about(mean[least])} of "
+            f"{self._size:,} beams and delay taps, otherwise {_about(mean[3])} (participation "
+            f"ratio). Name the axes in the file's order: --axes user,{rx}{tx},{sub} or alike."
+        )
+
+
+def _named(tx: str, sub: str) -> str:
+    return f"{_AXES[tx]} x {_AXES[sub]}"
+
+
+def _about(count: Tensor) -> str:
+    """Two digits: "3.1", "14" or "1,200"."""
+    return f"{float(f'{float(count):.2g}'):,g}"
+
+
+def swapped_warning(power: Tensor, users: int) -> str | None:
+    """Sentence on antennas that look like subcarriers and the other way round.
+
+        B[b] = sum_d p[b, d],   D[d] = sum_b p[b, d],   both of sum 1
+
+    Subcarriers transformed as antennas put early delays on the beams about 0 on one side, the first
+    the strongest, and directions all round the delays. Cannot be told: fewer than 16 bins on the
+    supposed antenna axis or 4 on the other, panels, users in one narrow direction, and absolute
+    delays, whose first tap is empty.
+
+    Args:
+        power: Mean of |x|^2 over the users of a single row, (n_tx, n_sub), FFT order.
+        users: How many these are.
+    """
+    if users < _FEWEST or power.shape[0] < _MIN_TAPS or power.shape[1] < 4:
+        return None
+    beams, taps = (power.sum(axis) / power.sum() for axis in (1, 0))
+    early, mirrored = _first_quarter(beams)
+    far = 1 - max(_first_quarter(taps))
+    one_sided = max(early, mirrored) >= _EARLY and abs(early - mirrored) >= _ONE_SIDED
+    if not one_sided or int(beams.argmax()) != 0 or far < _LATE:
+        return None
+    return (
+        f"The beams look like delays ({share_in_words(max(early, mirrored))} of the energy on one "
+        f"side of beam 0, within a quarter of them) and the delays like beams "
+        f"({share_in_words(far)} of it beyond the first quarter): are antennas and subcarriers "
+        "swapped? Name the axes in the file's order, for example --axes user,sub,tx."
+    )
+
+
+def _first_quarter(profile: Tensor) -> tuple[float, float]:
+    """Shares of the first quarter of the bins, and of its mirror image about bin 0."""
+    n = len(profile) // 4
+    return float(profile[:n].sum()), float(profile.flip(0).roll(1)[:n].sum())
+
+
 # --- Delays beyond the window ---------------------------------------------------------------------
 
 
@@ -202,16 +313,14 @@ class DelayTails:
     def of(cls, x: Tensor) -> DelayTails | None:
         """Of angular-delay x (N, n_rx, n_tx, n); None below 16 taps.
 
-            g[d] = x[d]/2 - (x[d-1] + x[d+1])/4,   p[d] = sum_{rx,b} |g[b, d]|^2 / sum
+            p[d] = sum_{rx,b} |g[b, d]|^2 / sum,   g = `hann_window` of x
 
-        the Hann window of `feature_formulas.delay_spread_taps`. A delay near 0 reaches taps n-2 and
-        n-1 and no others: p[n-3] is below 1e-4.
+        A delay near 0 reaches taps n-2 and n-1 and no others: p[n-3] is below 1e-4.
         """
         n = x.shape[-1]
         if n < _MIN_TAPS:
             return None
-        g = x / 2 - (x.roll(1, -1) + x.roll(-1, -1)) / 4
-        p = power_of(g).flatten(1, 2).sum(1)  # (N, n)
+        p = power_of(hann_window(x)).flatten(1, 2).sum(1)  # (N, n)
         p = p / p.sum(1, keepdim=True)
         late, front = p[:, n - n // 4 : n - 2], p[:, 2 : n // 2]
         back = p[:, n // 2 + 1 : n - 1]  # mirror image of the front
@@ -233,7 +342,8 @@ def delay_warning(tails: DelayTails, grid: Grid) -> str | None:
     window = "" if grid.tap_s is None else f" ({grid.n_sub * grid.tap_s * 1e6:.3g} us)"
     return (
         f"{share_in_words(late)} of the energy arrives in the last quarter of the delay window"
-        f"{window}, and {share_in_words(users)} of the users have a tenth of theirs there: what "
-        "arrives later has wrapped round to early delays, where nothing tells it apart. Sample at "
-        "a finer subcarrier spacing. Noise looks alike."
+        f"{window}, and {share_in_words(users)} of the users have a tenth of theirs there. Delays "
+        "beyond the window? What arrives later has wrapped round to early delays, where nothing "
+        "tells it apart: sample at a finer subcarrier spacing. Are antennas and subcarriers "
+        "swapped, or the channels in another domain? Name the axes (--axes). Noise looks alike."
     )

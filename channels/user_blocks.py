@@ -16,7 +16,7 @@ from channels.channel_set import ChannelSet, Grid, Source
 from channels.domains import Panel, scale_users
 from channels.labels import label_tensors
 from channels.opened import Opened, ReadOptions
-from channels.readers import load_channels, open_channels
+from channels.readers import load_channels, names_code, open_channels
 from channels.reading import Reading, has_offset
 from channels.support import file_sha256
 
@@ -28,7 +28,9 @@ class UserBlock:
     """Some users, n of them.
 
     Attributes:
-        stored: As the file has them, complex (n, n_rx, n_tx, n_bins); None from a loader.
+        stored: As the reader gives them, raw scale and offset still in, complex (n, n_rx, n_tx,
+            n_bins): the file's own numbers, but for formats of paths and for axes that had to be
+            transformed. None from a loader.
         unit: At unit mean power, complex64 (n, n_rx, n_tx, n_sub), spatial-frequency; bad ones 0.
         power_db: What that took out [dB], (n,).
         non_finite, zero: Users that are no channels, bool (n,).
@@ -52,6 +54,7 @@ class UserBlocks:
         gain_db: Of the power that scaling took out, (N,), the gain of the user.
         shifted: Whether something was added to the stored numbers.
         doubt: Why their scaling is not certain; None if it is.
+        cautions: What the reader saw that looks wrong, a sentence each; not in `source.notices`.
     """
 
     source: Source
@@ -62,6 +65,7 @@ class UserBlocks:
     gain_db: Callable[[Tensor], Tensor]
     shifted: bool = False
     doubt: str | None = None
+    cautions: tuple[str, ...] = ()
 
 
 def open_users(spec: str, options: ReadOptions, panel: Panel | None) -> UserBlocks:
@@ -71,7 +75,7 @@ def open_users(spec: str, options: ReadOptions, panel: Panel | None) -> UserBloc
         CsiAuditError: the file cannot be opened, its panel does not fit, or the scaling of its
             numbers is ambiguous.
     """
-    if ":" in spec and not Path(spec).exists():  # a loader; load_channels refuses anything else
+    if names_code(spec):
         return _of_loader(load_channels(spec, panel=panel, **vars(options)))
     path = Path(spec)
     opened = open_channels(path, options)
@@ -81,9 +85,10 @@ def open_users(spec: str, options: ReadOptions, panel: Panel | None) -> UserBloc
 
 
 def _of_file(path: Path, opened: Opened, reading: Reading) -> UserBlocks:
-    found = reading.found
+    found, source = reading.found, reading.source(file_sha256(path))
+    said = tuple(notice for notice in source.notices if notice not in opened.cautions)
     return UserBlocks(
-        source=reading.source(file_sha256(path)),
+        source=replace(source, notices=said),
         shape=(*opened.shape[:3], reading.n_sub),
         grid=reading.grid,
         labels=label_tensors(path, opened.labels, opened.shape[0]),
@@ -91,6 +96,7 @@ def _of_file(path: Path, opened: Opened, reading: Reading) -> UserBlocks:
         gain_db=reading.gain_db,
         shifted=has_offset(reading.convention),
         doubt=None if found is None or found.certain else found.evidence,
+        cautions=opened.cautions,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from channels.channel_set import ChannelSet, audit_space
+from channels.channel_set import ChannelSet
 from channels.run_folder import claim_folder
 from channels.shuffled import training_users, validation_users
 from channels.symmetry import random_symmetry

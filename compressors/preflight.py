@@ -6,6 +6,8 @@ Refuses, in words, what would make every later figure meaningless.
 import torch
 from torch import Tensor
 
+from channels.channel_set import Grid
+from channels.convention import Convention
 from channels.support import CsiAuditError
 from compressors.audit_space import AuditedCompressor, Compressor, in_audit_space
 
@@ -61,6 +63,29 @@ def _check_code(audited: AuditedCompressor, x: Tensor, name: str) -> None:
             f"compressor {name} says n_code = {audited.n_code}, but encode returns "
             f"{tuple(z.shape)} for {len(x)} channels: {numbers} real numbers each. "
             "Set n_code to what is fed back."
+        )
+
+
+def check_panel(convention: Convention, grid: Grid, *, name: str) -> None:
+    """Refuse a compressor that takes the transmit axis for another array than the data's.
+
+    The audit space has the data's own transform over rows and columns; only that leads back to
+    spatial-frequency. In the angular-delay domain a compressor is given the audit space as it is.
+
+    Args:
+        convention: The compressor's own.
+        grid: Of the channels under audit.
+        name: For the message.
+    Raises:
+        CsiAuditError: the domain is spatial-frequency and the panels differ.
+    """
+    row = (1, 1, convention.event_shape[1])
+    own, data = convention.panel or row, grid.panel or row
+    if convention.domain == "spatial-frequency" and own != data:
+        raise CsiAuditError(
+            f"compressor {name} must have the data's panel {data} (pol, rows, columns), since it "
+            f"works on the antennas themselves; its convention has {own}. Set "
+            f"Convention(panel={data}), or give the data the panel it was made for."
         )
 
 

@@ -25,7 +25,7 @@ from channels.channel_domain import ChannelDomain
 from channels.channel_set import ChannelSet, audit_space
 from channels.run_folder import claim_folder
 from compressors.audit_space import in_audit_space
-from compressors.preflight import check_compressor, check_gradient
+from compressors.preflight import check_compressor, check_gradient, check_panel
 from compressors.zoo import NamedCompressor, load_compressor
 from csi_audit import __version__, summary
 from csi_audit.base import Base, load_base
@@ -69,6 +69,8 @@ def audit(config: RunConfig, *, progress: Progress | None = None) -> Result:
     x_real = audit_space(channels)
     base.require(tuple(x_real.shape[1:]), name=config.data)
     compressors = _load_all(config.compressor, x_real[:4], config.issgm)
+    for named in compressors:
+        check_panel(named.compressor.convention, channels.grid, name=named.name)
     folder = claim_folder(run_directory(config), _fixing(config, channels, base, compressors))
     store = BlockStore(folder)
     if (folder / "report.html").is_file():
@@ -283,7 +285,7 @@ def _data_info(channels: ChannelSet) -> DataInfo:
         n=len(channels),
         drops=None if drops is None else len(drops.unique()),
         description=", ".join(str(part) for part in known if part),
-        convention="" if source.convention is None else source.convention.describe(),
+        convention="" if source.convention is None else source.convention.describe_stored(),
         notices=source.notices,
     )
 

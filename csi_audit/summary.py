@@ -238,6 +238,7 @@ def arrays(evidence: Evidence) -> ReportArrays:
         worst_real={n: _worst_power(evidence.real, n) for n in names},
         worst_share=WORST_SHARE,
         bandwidth_known=known,
+        panel=grid.panel,
         features_base=dict(evidence.base.features),
         features_real=dict(evidence.real.features),
     )

@@ -4,6 +4,7 @@ The engine fills a `ReportArrays` and keeps it in `samples.h5` by way of `to_fla
 (a mapping of path to array, ready for HDF5). Nothing here draws.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from channels.domains import to_spatial_frequency
+from channels.domains import Panel, to_spatial_frequency
 from channels.support import CsiAuditError
 from reports.reweighting import normalised_weights
 
@@ -55,7 +56,8 @@ class ReportArrays:
 
     Attributes:
         delay_s: Delay of each tap, storage order, [n_delay].
-        sin_azimuth: sin(azimuth) of each beam, storage (FFT) order, [n_tx].
+        sin_azimuth: sin(azimuth) of each beam, storage (FFT) order, [n_tx]; in a panel every row of
+            each polarisation has the same.
         frequency_hz: Subcarrier offset from the carrier, [n_sub].
         nmse_base: Linear NMSE of every base sample, [n_base].
         nmse_real: Linear NMSE of every real channel, [n_real]; no entry without real channels.
@@ -69,6 +71,7 @@ class ReportArrays:
         worst_share: Share that counts as worst, 0.01 = 1 %.
         bandwidth_known: False where the file gives no bandwidth: delay_s then counts taps and
             frequency_hz counts subcarriers.
+        panel: (n_pol, n_rows, n_columns) of the transmit axis; None is one row.
         features_base: By feature name, one value a base sample as channels.features gives it,
             [n_base].
         features_real: By feature name, [n_real].
@@ -88,12 +91,15 @@ class ReportArrays:
     worst_real: Mapping[str, Array] = field(default_factory=dict)
     worst_share: float = 0.01
     bandwidth_known: bool = True
+    panel: Panel | None = None
     features_base: Mapping[str, Array] = field(default_factory=dict)
     features_real: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse maps whose axes do not fit, in one line that names them."""
         shape = (len(self.sin_azimuth), len(self.delay_s))
+        if self.panel is not None and math.prod(self.panel) != shape[0]:
+            raise ValueError(f"panel must multiply to n_tx = {shape[0]}; got {self.panel}.")
         maps = {"power_base": self.power_base, "power_real": self.power_real}
         maps |= {f"worst_base[{k}]": v for k, v in self.worst_base.items()}
         maps |= {f"worst_real[{k}]": v for k, v in self.worst_real.items()}
@@ -101,6 +107,17 @@ class ReportArrays:
         for name, map_ in maps.items():
             if map_ is not None and np.shape(map_) != shape:
                 raise ValueError(f"{name} must be [n_tx, n_delay] = {shape}; got {np.shape(map_)}.")
+
+    @property
+    def column_sines(self) -> Array:
+        """sin(azimuth) of each column beam, FFT order, [n_columns]."""
+        return self.sin_azimuth if self.panel is None else self.sin_azimuth[: self.panel[2]]
+
+    def over_columns(self, power: npt.ArrayLike) -> Array:
+        """Power [n_tx, n] summed over rows and polarisations, which share their azimuths:
+        [n_columns, n]."""
+        values = np.asarray(power)
+        return np.asarray(values.reshape(-1, len(self.column_sines), values.shape[-1]).sum(0))
 
     def to_flat(self) -> dict[str, Array]:
         """Arrays by slash-separated path, for HDF5 groups; names are percent-free and reversible.
@@ -150,6 +167,9 @@ def _read_fields(data: Mapping[str, Array]) -> dict[str, Any]:
     for key in (*_AXES, "power_base", "power_real"):
         if key in data:
             found[key] = _finite(key, data[key], ndim=1 if key in _AXES else 2)
+    if "panel" in data:
+        n_pol, n_rows, n_columns = _finite("panel", data["panel"], ndim=1).tolist()
+        found["panel"] = (int(n_pol), int(n_rows), int(n_columns))
     for key in ("worst_share", "bandwidth_known"):
         if key in data:
             found[key] = _finite(key, data[key], ndim=0).item()
@@ -195,15 +215,17 @@ def map_power(x: npt.ArrayLike) -> Array:
     return np.asarray(np.square(np.asarray(x, dtype=np.float64)).sum(0))
 
 
-def to_spatial_map(x: npt.ArrayLike, n_sub: int) -> Array:
+def to_spatial_map(x: npt.ArrayLike, n_sub: int, panel: Panel | None = None) -> Array:
     """Power over antennas and subcarriers of one angular-delay map, [2 n_rx, n_tx, n_delay].
 
-    Cropped delays count as zero. Summed over receive antennas: [n_tx, n_sub].
+    Cropped delays count as zero. Summed over receive antennas: [n_tx, n_sub]. A panel
+    (n_pol, n_rows, n_columns) goes back by its own transform.
     """
     maps = np.asarray(x, dtype=np.float64)
     full = np.zeros((*maps.shape[:2], max(n_sub, maps.shape[2])))
     full[..., : maps.shape[2]] = maps
-    h = to_spatial_frequency(torch.complex(*(torch.from_numpy(full[i::2]) for i in (0, 1))))
+    re, im = (torch.from_numpy(full[i::2]) for i in (0, 1))
+    h = to_spatial_frequency(torch.complex(re, im), panel)
     return np.asarray(h.abs().square().sum(0))
 
 

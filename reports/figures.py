@@ -102,11 +102,12 @@ def exemplar_figure(arrays: ReportArrays, low: Exemplar, high: Exemplar) -> Figu
     axes = figure.subplots(3, 2, sharey="row", sharex="row")
     image = None
     for column, exemplar in enumerate((low, high)):
-        own = float(map_power(exemplar.x).max())
-        error = map_power(exemplar.x_hat - exemplar.x)
-        spatial = to_spatial_map(exemplar.x, len(arrays.frequency_hz))
+        power = arrays.over_columns(map_power(exemplar.x))
+        own = float(power.max())
+        error = arrays.over_columns(map_power(exemplar.x_hat - exemplar.x))
+        spatial = to_spatial_map(exemplar.x, len(arrays.frequency_hz), arrays.panel)
         spatial_axes(axes[0, column], arrays, spatial)
-        image = angular_axes(axes[1, column], arrays, map_power(exemplar.x), own)
+        image = angular_axes(axes[1, column], arrays, power, own)
         angular_axes(axes[2, column], arrays, error, own)
         level = decibel(float(to_db(exemplar.nmse)), 1)
         title = f"{exemplar.source}, {exemplar.side} distortion: {level}"
@@ -230,7 +231,11 @@ def _worst_sources(arrays: ReportArrays, name: str) -> list[tuple[str, Array, Ar
         ("base samples", arrays.power_base, arrays.worst_base.get(name)),
         ("real channels", arrays.power_real, arrays.worst_real.get(name)),
     )
-    return [(who, p, q) for who, p, q in sides if p is not None and q is not None]
+    return [
+        (who, arrays.over_columns(p), arrays.over_columns(q))
+        for who, p, q in sides
+        if p is not None and q is not None
+    ]
 
 
 def _difference(worst: Array, everything: Array) -> Array:

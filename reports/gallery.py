@@ -98,7 +98,7 @@ def _compressor_plans(row: CompressorRow, arrays: ReportArrays, tag: str) -> Ite
             name=f"worst-{tag}", section="compressor", compressor=name,
             alt=f"Mean angular-delay power of the worst channels of {name}",
             caption=f"Where the worst {share} put their power. Red marks angles and delays with "
-            "more power than usual, blue with less; grey cells hold next to none."
+            f"more power than usual, blue with less; grey cells hold next to none.{_summed(arrays)}"
             + (" Trust patterns that show in both lower panels." if both else ""),
             draw=lambda: figures.worst_figure(arrays, name),
         )  # fmt: skip
@@ -130,9 +130,15 @@ def _exemplar_plan(arrays: ReportArrays, low: Exemplar, high: Exemplar, tag: str
         alt=f"A {whose} of low and one of high distortion for {low.compressor}",
         caption=f"{whose.capitalize()}s number {low.index} (easy) and {high.index} (hard). "
         "Compare how many angle-delay cells carry power, and how much of the hard channel is left "
-        "in its error, on the same scale.",
+        f"in its error, on the same scale.{_summed(arrays)}",
         draw=lambda: exemplar_figure(arrays, low, high),
     )  # fmt: skip
+
+
+def _summed(arrays: ReportArrays) -> str:
+    """What maps of a panel do not show."""
+    several = arrays.panel is not None and arrays.panel[:2] != (1, 1)
+    return " Beams of a panel's rows and polarisations are summed." if several else ""
 
 
 def exemplar_pair(

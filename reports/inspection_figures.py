@@ -77,7 +77,7 @@ def mean_figure(inspection: Inspection) -> Figure:
     if inspection.mean_power is None:
         return empty(figure, "no user that is a channel")
     arrays, axis = _axes_of(inspection), figure.subplots()
-    image = _map(axis, inspection, arrays, inspection.mean_power.numpy())
+    image = _map(axis, arrays, inspection.mean_power.numpy())
     axis.set_xlabel(delay_label(arrays))
     axis.set_ylabel(_angle_label(inspection))
     colour_bar(figure, image, [axis], "mean power [dB re its peak]", vertical=True)
@@ -100,7 +100,7 @@ def sample_figure(inspection: Inspection) -> Figure:
     axes = figure.subplots(rows, len(columns), squeeze=False, sharex=True, sharey=True)
     for place, users in enumerate(columns):
         for axis, user in zip(axes[:, place], users, strict=False):
-            image = _map(axis, inspection, arrays, user.power.numpy())
+            image = _map(axis, arrays, user.power.numpy())
             axis.set_title(_title(user), fontsize=SMALL)
         for axis in axes[len(users) :, place]:
             axis.set_axis_off()
@@ -151,33 +151,27 @@ def _title(user: SampleUser) -> str:
 
 
 def _angle_label(inspection: Inspection) -> str:
-    if _columns(inspection) == 1:
-        return "power [dB]"
-    return "sin(azimuth)"
-
-
-def _columns(inspection: Inspection) -> int:
-    return inspection.grid.panel_of(inspection.shape[2])[2]
+    n_columns = inspection.grid.panel_of(inspection.shape[2])[2]
+    return "power [dB]" if n_columns == 1 else "sin(azimuth)"
 
 
 def _axes_of(inspection: Inspection) -> ReportArrays:
     """Delays and angles of the maps."""
-    grid, columns = inspection.grid, _columns(inspection)
+    grid = inspection.grid
     delay_s = grid.delays_s()
     taps = np.arange(grid.n_sub, dtype=np.float64)
     return ReportArrays(
         delay_s=taps if delay_s is None else delay_s.numpy(),
-        sin_azimuth=grid.sin_azimuth(inspection.shape[2]).numpy()[:columns],
+        sin_azimuth=grid.sin_azimuth(inspection.shape[2]).numpy(),
         frequency_hz=taps,
         bandwidth_known=delay_s is not None,
+        panel=grid.panel,
     )
 
 
-def _map(
-    axis: Axes, inspection: Inspection, arrays: ReportArrays, power: npt.NDArray[np.floating]
-) -> AxesImage | None:
+def _map(axis: Axes, arrays: ReportArrays, power: npt.NDArray[np.floating]) -> AxesImage | None:
     """Power (n_tx, n_delay) over angle and delay; over delay alone for a single column."""
-    columns = power.reshape(-1, _columns(inspection), power.shape[1]).sum(0)
+    columns = arrays.over_columns(power)
     peak = float(columns.max())
     if len(columns) > 1:
         return angular_axes(axis, arrays, columns, peak)

@@ -167,7 +167,7 @@ def pair_warnings(names: tuple[str, str], first: Inspection, other: Inspection) 
     if shared:
         found.append(
             f"At least {shared:,} of the {other.n_good:,} users of {names[1]} stand in {names[0]} "
-            "too, up to scale: one is no test of what was trained on the other."
+            "too, up to scale and phase: one is no test of what was trained on the other."
         )
     differ = [
         f"{what} {figure_or_unknown(a)} and {figure_or_unknown(b)}"
@@ -203,7 +203,7 @@ def facts(inspection: Inspection) -> list[tuple[str, str]]:
     stored = source.convention
     return [
         ("format", source.format),
-        ("stored as", UNKNOWN if stored is None else stored.describe()),
+        ("stored as", UNKNOWN if stored is None else stored.describe_stored()),
         ("scenario", source.scenario or UNKNOWN),
         ("users", f"{n:,}"),
         ("users that are no channels", _bad(inspection)),

@@ -62,16 +62,17 @@ def frequency_label(arrays: ReportArrays) -> str:
 
 
 def angular_axes(axis: Axes, arrays: ReportArrays, power: Array, peak: float) -> AxesImage:
-    """Power over angle and delay [dB re `peak`], angles in rising order."""
+    """Power [n_columns, n_delay] over angle and delay [dB re `peak`], angles in rising order."""
     level = to_db(np.asarray(power) / max(peak, 1e-30))
     return angular_image(axis, arrays, level, cmap="viridis", vmin=FLOOR_DB, vmax=0)
 
 
 def angular_image(axis: Axes, arrays: ReportArrays, values: Array, **style: Any) -> AxesImage:
-    """An angular-delay map [n_tx, n_delay] in FFT order, drawn over sin(azimuth) and ns."""
-    order = np.argsort(arrays.sin_azimuth, kind="stable")  # the FFT shift, whatever the origin
+    """A map [n_columns, n_delay] in FFT order (see `ReportArrays.over_columns`), drawn over
+    sin(azimuth) and ns."""
+    order = np.argsort(arrays.column_sines, kind="stable")  # the FFT shift, whatever the origin
     scale = 1e9 if arrays.bandwidth_known else 1.0
-    sine, delay = arrays.sin_azimuth[order], arrays.delay_s * scale
+    sine, delay = arrays.column_sines[order], arrays.delay_s * scale
     extent = (*_ends(delay), *_ends(sine))
     return axis.imshow(values[order], aspect="auto", origin="lower", extent=extent,
                        interpolation="nearest", **style)  # fmt: skip

@@ -62,9 +62,58 @@ def test_every_label_is_compared(
         feature_label, _, figure = check["id"].partition(": ")
         feature, _, rest = feature_label.partition(" against ")
         label, _, group = rest.rpartition(", ")
-        row = rows[feature, label, group, figure]
-        assert (check["value"], check["interval"]) == (row["value"], row["interval"])
-    assert len(found["checks"]) == 7
+        name, _, centre = figure.strip("|").partition(" - ")
+        row = rows[feature, label, group, name]
+        if figure == name:
+            assert (check["value"], check["interval"]) == (row["value"], row["interval"])
+        else:
+            assert check["value"] == pytest.approx(abs(row["value"] - float(centre or 0)))
+            assert check["interval"][0] <= check["value"] <= check["interval"][1]
+    names = [check["id"].partition(": ")[2] for check in found["checks"]]
+    assert (len(names), names.count("|median bias|"), names.count("|median ratio - 1|")) == (
+        7,
+        1,
+        1,
+    )
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("feature", "label", "users", "figure", "value", "interval", "verdict"),
+    [
+        ("k_factor_db", "k_factor_db", "line of sight", "median bias", -30.0, (-31, -29), "short"),
+        ("k_factor_db", "k_factor_db", "line of sight", "median bias", 30.0, (29, 31), "short"),
+        ("k_factor_db", "k_factor_db", "line of sight", "median bias", -0.2, (-0.9, 0.4), "pass"),
+        ("k_factor_db", "k_factor_db", "line of sight", "median bias", -1.2, (-1.6, -1),
+         "cannot tell"),
+        ("delay_spread_s", "itself, in noise at 20 dB", "all", "median ratio", 0.1, (0.09, 0.11),
+         "short"),
+        ("delay_spread_s", "itself, in noise at 20 dB", "all", "median ratio", 1.9, (1.8, 2.0),
+         "short"),
+        ("delay_spread_s", "itself, in noise at 20 dB", "all", "median ratio", 0.98, (0.96, 1.01),
+         "pass"),
+    ],
+)  # fmt: skip
+def test_too_low_is_as_bad_as_too_high(
+    feature: str,
+    label: str,
+    users: str,
+    figure: str,
+    value: float,
+    interval: tuple[float, float],
+    verdict: str,
+) -> None:
+    row = benchmark.row_of(feature, label, users, 9, figure, value, interval, "1")
+    judged = {check.id: check for check in benchmark.checks_of([row])}
+    told = [check for check in judged.values() if check.value is not None]
+    assert [check.verdict for check in told] == [verdict]
+
+
+@pytest.mark.unit
+def test_how_far_off_holds_the_interval() -> None:
+    assert benchmark.off(1.0, 0.75, (0.5, 1.25)) == (0.25, (0.0, 0.5))
+    assert benchmark.off(0.0, -3.0, (-4.0, -2.0)) == (3.0, (2.0, 4.0))
+    assert benchmark.off(0.0, None, None) == (None, None)
 
 
 @pytest.mark.unit

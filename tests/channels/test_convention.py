@@ -1,5 +1,6 @@
 """Conventions invert, pass gradients, and refuse what does not fit."""
 
+import math
 from typing import Any
 
 import pytest
@@ -239,6 +240,46 @@ def test_describe() -> None:
         "angular-delay, 32 of 32 taps, panel 2 x 4 x 4, y = x / max modulus of x per user, "
         "layout planes, one real number of side information a user"
     )
+
+
+@pytest.mark.unit
+def test_zscores_are_described_with_their_numbers() -> None:
+    one = Convention(scaling="zscore", mean=(-0.125,), std=(2.0,))
+    assert one.describe() == (
+        "angular-delay, 32 of 32 taps, y = (x - mean) / std, mean -0.125, std 2, layout planes"
+    )
+    several = Convention(scaling="zscore", mean=(0.1, 0.2), std=(0.3, 0.3))
+    assert "mean 0.1, ... (2 values), std 0.3, layout" in several.describe()
+
+
+@pytest.mark.unit
+def test_a_files_form_is_described_without_layout_and_side_information() -> None:
+    size = {"event_shape": (4, 8, 16), "layout": "complex"}
+    norm = math.sqrt(2 * 8 * 16)
+    for options, words in (
+        ({}, "unscaled"),
+        ({"scaling": "sample_norm", "scale": norm}, "unit power per user"),
+        ({"scaling": "sample_norm", "scale": 1.001 * norm}, "unit power per user"),
+        ({"scaling": "sample_norm", "scale": 2 * norm}, "y = 32 x / ||x|| per user"),
+        ({"scaling": "sample_norm", "scale": norm, "offset": 0.5},
+         "y = 16 x / ||x|| per user + 0.5"),
+        ({"scaling": "sample_peak", "scale": 0.5, "offset": 0.5},
+         "y = 0.5 x / max|x| per user + 0.5"),
+    ):  # fmt: skip
+        stored = Convention(domain="spatial-frequency", **size, **options)  # type: ignore[arg-type]
+        assert stored.describe_stored() == f"spatial-frequency, {words}"
+    crop = Convention(**{**size, "crop_delay": 4, "panel": (2, 1, 4)})  # type: ignore[arg-type]
+    assert crop.describe_stored() == "angular-delay, 4 of 16 taps, panel 2 x 1 x 4, unscaled"
+
+
+@pytest.mark.unit
+def test_unit_interval_keeps_the_panel() -> None:
+    x = torch.randn(20, 2, 8, 4, generator=torch.Generator().manual_seed(0))
+    panel = Convention.unit_interval(x, domain="spatial-frequency", panel=(2, 2, 2))
+    y, _ = panel.to_own(x)
+    assert panel.panel == (2, 2, 2)
+    assert float((y - 0.5).abs().max()) == pytest.approx(0.5)
+    torch.testing.assert_close(panel.from_own(y), x, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.unit

@@ -46,6 +46,15 @@ def test_a_flat_spectrum_has_a_peak_too() -> None:
 
 
 @pytest.mark.unit
+def test_the_window_is_hanns() -> None:
+    """Weights sin^2(pi k/n) over the subcarriers."""
+    h = gaussian(3, 1, 4, N, seed="window")
+    found = formulas.hann_window(torch.fft.ifft(h, norm="ortho"))
+    weight = torch.sin(math.pi * torch.arange(N).double() / N).square()
+    torch.testing.assert_close(torch.fft.fft(found, norm="ortho"), h * weight)
+
+
+@pytest.mark.unit
 def test_the_last_eighth_of_the_delays_is_negative() -> None:
     d = torch.tensor([0.0, 27.9, 28.0, 31.5])
     assert formulas.signed_delay(d, 32).tolist() == pytest.approx([0.0, 27.9, -4.0, -0.5])

@@ -238,16 +238,26 @@ def test_duplicates_are_found_up_to_scale(sample: ChannelSet, tmp_path: Path) ->
     assert found.duplicates.count == 3
     assert found.duplicates.first == (300, 7)
     assert only_warning(found) == (
-        "3 users repeat the channel of an earlier one, up to scale; the first is user 300, like "
-        "user 7. Counts and intervals take users for independent: remove them."
+        "3 users repeat the channel of an earlier one, up to scale and phase; the first is user "
+        "300, like user 7. Counts and intervals take users for independent: remove them."
     )
 
 
 @unit
-def test_another_phase_is_another_user(sample: ChannelSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("turn", [3j, complex(math.cos(0.5), math.sin(0.5)), -1])
+def test_another_phase_is_the_same_user(sample: ChannelSet, tmp_path: Path, turn: complex) -> None:
+    h = sample.h[:300].numpy()
+    np.save(tmp_path / "h.npy", np.concatenate((h, turn * h[7:8])))
+    found = inspect_channels(tmp_path / "h.npy", options=ReadOptions(axes="user,rx,tx,sub"))
+    assert found.duplicates is not None
+    assert (found.duplicates.count, found.duplicates.first) == (1, (300, 7))
+
+
+@unit
+def test_a_mirrored_array_is_another_user(sample: ChannelSet, tmp_path: Path) -> None:
     some = sample.subset(slice(0, 300))
-    turned = replace(some.subset([7]), h=some.h[7:8] * complex(math.cos(0.5), math.sin(0.5)))
-    assert inspect_channels(written(tmp_path, joined(some, turned))).duplicates is None
+    mirrored = replace(some, h=some.h[:].flip(2))
+    assert inspect_channels(written(tmp_path, joined(some, mirrored))).duplicates is None
 
 
 @unit
@@ -279,6 +289,43 @@ def test_users_are_known_again_in_another_format(shared_data: Path) -> None:
         for name in ("umi_native_300_fr.mat", "umi_native_300.hdf5")
     )
     assert users_in_both(one, two) == pytest.approx(300, abs=3)
+
+
+# --- Domains and axes -----------------------------------------------------------------------------
+
+
+@unit
+@pytest.mark.parametrize("axes", ["user,rx,tx,sub", "user,rx,beam,delay"])
+def test_channels_of_another_domain_are_told(sample: ChannelSet, tmp_path: Path, axes: str) -> None:
+    """Beams and taps read as antennas and subcarriers, and the other way round."""
+    h = sample.h[:400]
+    spatial = axes.endswith("sub")
+    np.save(tmp_path / "h.npy", (to_angular_delay(h) if spatial else h).numpy())
+    found = only_warning(inspect_channels(tmp_path / "h.npy", options=ReadOptions(axes=axes)))
+    other = "beam,delay" if spatial else "tx,sub"
+    assert found.startswith("These look like ")
+    assert f"--axes user,{other} or alike" in found
+    said = ReadOptions(axes=f"user,rx,{other}")
+    assert inspect_channels(tmp_path / "h.npy", options=said).warnings == ()
+
+
+@unit
+def test_swapped_axes_are_told(sample: ChannelSet, tmp_path: Path) -> None:
+    np.save(tmp_path / "h.npy", sample.h[:400].mT.numpy())
+    wrong, right = (
+        inspect_channels(tmp_path / "h.npy", options=ReadOptions(axes=axes))
+        for axes in ("user,rx,tx,sub", "user,rx,sub,tx")
+    )
+    assert "are antennas and subcarriers swapped? Name the axes" in only_warning(wrong)
+    assert right.warnings == ()
+
+
+@unit
+def test_noise_is_in_no_other_domain(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "h.npy", rng.normal(size=(300, 1, 32, 64)).view(complex))
+    found = inspect_channels(tmp_path / "h.npy", options=ReadOptions(axes="user,rx,tx,sub"))
+    assert only_warning(found).endswith("Name the axes (--axes). Noise looks alike.")
 
 
 # --- What else looks wrong ------------------------------------------------------------------------
@@ -340,6 +387,21 @@ def test_an_uncertain_scaling_is_a_warning(
 
 
 @unit
+def test_what_the_reader_saw_is_a_warning_and_no_note(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sample: ChannelSet
+) -> None:
+    def opening(path: Path, options: ReadOptions) -> Opened:
+        opened = open_channels(path, options)
+        return replace(opened, notices=("A note.",), cautions=("Delays have wrapped.",))
+
+    monkeypatch.setattr("channels.user_blocks.open_channels", opening)
+    found = inspect_channels(written(tmp_path, sample.subset(slice(0, 100))))
+    assert only_warning(found) == "Delays have wrapped."
+    assert "A note." in found.source.notices
+    assert "Delays have wrapped." not in found.source.notices
+
+
+@unit
 def test_magnitudes_are_a_warning(tmp_path: Path, sample: ChannelSet) -> None:
     np.save(tmp_path / "h.npy", sample.h[:400].abs().to(torch.complex64).numpy())
     found = inspect_channels(tmp_path / "h.npy", options=ReadOptions(axes="user,rx,tx,sub"))
@@ -375,6 +437,25 @@ def test_a_loader_is_inspected_too(tmp_path: Path) -> None:
     found = inspect_channels(f"{tmp_path / 'mine.py'}:some")
     assert (found.n, found.n_good, found.warnings) == (80, 80, ())
     assert len(found.samples) == 6
+
+
+@unit
+def test_what_names_a_loader_is_told_as_in_reading(
+    monkeypatch: pytest.MonkeyPatch, sample: ChannelSet
+) -> None:
+    """A path with a colon is a file that is not there, and a module's name is a loader."""
+    with pytest.raises(CsiAuditError, match=r"C:/a b\.h5 does not exist"):
+        inspect_channels("C:/a b.h5")
+    monkeypatch.setattr("channels.user_blocks.load_channels", lambda spec, **_: sample)
+    assert inspect_channels("my.module:users").source == sample.source
+
+
+@unit
+def test_bad_users_of_a_loader_are_refused(tmp_path: Path) -> None:
+    code = "import numpy as np\ndef some():\n    return np.zeros((3, 4, 8), complex)\n"
+    (tmp_path / "mine.py").write_text(code)
+    with pytest.raises(CsiAuditError, match=r"3 of 3 users .* are all zero"):
+        inspect_channels(f"{tmp_path / 'mine.py'}:some")
 
 
 @unit

@@ -4,6 +4,7 @@ QuaDRiGa and MATLAB are not here, so the script is read as text and not run.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,15 @@ def saved(code: str) -> list[str]:
     return names
 
 
+def computed(code: str, target: str, known: Mapping[str, float]) -> np.ndarray:
+    """What the script's own line `target = ...;` gives, its names standing for `known` numbers."""
+    (line,) = re.findall(rf"^{re.escape(target)} = (.*);$", code, flags=re.MULTILINE)
+    for name in sorted(known, key=len, reverse=True):
+        line = re.sub(rf"(?<![\w.]){re.escape(name)}(?!\w)", repr(known[name]), line)
+    line = re.sub(r"\(\s*([^():]+):([^():]+?)\s*\)", r"arange(\1, \2 + 1)", line)  # last included
+    return np.asarray(eval(line, {"__builtins__": {}, "arange": np.arange}), dtype=float)
+
+
 @pytest.mark.unit
 def test_settings_are_those_of_the_project_data(settings: dict[str, float], code: str) -> None:
     assert settings == {
@@ -58,26 +68,44 @@ def test_settings_are_those_of_the_project_data(settings: dict[str, float], code
 
 @pytest.mark.unit
 @pytest.mark.parametrize(
-    "call",
+    "statement",
     [
         "s = qd_simulation_parameters;",
         "s.center_frequency = fc_hz;",
         "s.use_absolute_delays = false;",
-        "qd_arrayant( 'omni' )",
-        "= ( (0:n_tx-1) - (n_tx-1)/2 ) * s.wavelength/2;",  # half-wavelength row about the origin
-        "qd_layout( s )",
+        "bs_array = qd_arrayant( 'omni' );",
+        "bs_array.center_frequency = fc_hz;",
+        "bs_array.no_elements = n_tx;",
+        "ant_pos_m = bs_array.element_position.';",
+        "quadriga_version = s.version;",
+        "set_seed( seed );",
+        "l = qd_layout( s );",
         "l.tx_position = bs_pos.';",
+        "l.tx_array = bs_array;",
+        "l.no_rx = n_users;",
+        "l.rx_array = qd_arrayant( 'omni' );",
         # largest distance, heights, no track: one snapshot, all users, smallest distance
-        "randomize_rx_positions( farthest_m, user_height_m, user_height_m, 0, [], nearest_m )",
-        "l.set_scenario( scenario )",
-        "l.init_builder;",
-        "gen_parameters( builder )",
-        "get_channels( b )",
-        ".fr( bandwidth_hz, n_sub, [], 0 )",
+        "l.randomize_rx_positions( farthest_m, user_height_m, user_height_m, 0, [], nearest_m );",
+        "l.set_scenario( scenario );",
+        "builder = l.init_builder;",
+        "gen_parameters( builder );",
+        "channel = get_channels( b );",
+        "H( row,:,: ) = single( channel( 1,k ).fr( bandwidth_hz, n_sub, [], 0 ) );",
     ],
 )
-def test_calls_are_the_documented_ones(code: str, call: str) -> None:
-    assert code.count(call) >= 1
+def test_calls_are_the_documented_ones(code: str, statement: str) -> None:
+    assert [line.strip() for line in code.splitlines()].count(statement) == 1
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [("qd_", 4), (".fr(", 1), ("get_channels", 1), ("gen_parameters", 1), ("init_builder", 1),
+     ("randomize_rx_positions", 1), ("set_scenario", 1), ("element_position", 2),
+     ("use_absolute_delays", 1), ("tx_array", 1), ("no_elements", 1)],
+)  # fmt: skip
+def test_nothing_is_called_or_set_twice(code: str, name: str, times: int) -> None:
+    assert code.count(name) == times
 
 
 @pytest.mark.unit
@@ -119,15 +147,22 @@ def test_what_the_script_saves_can_be_read(
 
 
 def test_names_and_places_are_those_of_the_project_data(
-    saved: list[str], settings: dict[str, float], shared_data: Path
+    code: str, saved: list[str], settings: dict[str, float], shared_data: Path
 ) -> None:
     file = shared_data / "umi_val.mat"
     theirs = {name for name, *_ in scipy.io.whosmat(file)}
     assert set(saved) == theirs - {"fro_norm"}  # the norm of H itself
-    facts = scipy.io.loadmat(file, variable_names=["ant_pos_m", "bs_pos", "ue_pos", "drop_seed"])
-    place = (np.arange(32) - 31 / 2) * 299792458 / settings["fc_hz"] / 2
-    assert np.allclose(facts["ant_pos_m"], place[:, None] * [0, 1, 0])
-    assert facts["bs_pos"].tolist() == [[0, 0, settings["bs_height_m"]]]
+    facts = scipy.io.loadmat(
+        file,
+        variable_names=["ant_pos_m", "bs_pos", "ue_pos", "drop_seed", "subcarrier_freq_hz"],
+    )
+    known = {**settings, "s.wavelength": 299792458 / settings["fc_hz"]}
+    place = computed(code, "bs_array.element_position( 2,: )", known)  # row 2: y
+    assert place.sum() == pytest.approx(0)
+    assert np.allclose(facts["ant_pos_m"], place[:, None] * [0, 1, 0], atol=1e-12)
+    tones = computed(code, "subcarrier_freq_hz", known)
+    assert np.allclose(np.ravel(facts["subcarrier_freq_hz"]), tones)
+    assert np.allclose(np.ravel(facts["bs_pos"]), computed(code, "bs_pos", known))
     r = np.hypot(*facts["ue_pos"][:, :2].T)
     assert settings["nearest_m"] <= r.min() < r.max() <= settings["farthest_m"]
     assert (facts["ue_pos"][:, 2] == settings["user_height_m"]).all()

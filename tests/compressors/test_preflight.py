@@ -1,6 +1,8 @@
 """Compressors that cannot be audited are refused in words, before any figure is computed."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from channels import Convention, audit_space, load_channels
+from channels import Convention, Grid, audit_space, load_channels, stack_real, to_angular_delay
+from channels.domains import Panel
 from channels.sample import sample_path
 from channels.support import CsiAuditError
 from compressors import bundled_compressors, check_compressor, load_compressor
-from compressors.preflight import check_gradient
+from compressors.preflight import check_gradient, check_panel
 
 pytestmark = pytest.mark.unit
 
@@ -228,3 +231,29 @@ def test_guidance_needs_a_gradient() -> None:
     check_gradient(load_compressor("klt-16").compressor, x, name="klt-16")
     with pytest.raises(CsiAuditError, match="compressor rounded has no usable gradient"):
         check_gradient(Rounded(), x, name="rounded")
+
+
+@pytest.mark.parametrize("data", [None, (1, 1, 8), (2, 2, 2)])
+@pytest.mark.parametrize("own", [None, (1, 1, 8), (2, 2, 2), (1, 2, 4)])
+def test_antennas_of_another_panel_are_refused(data: Panel | None, own: Panel | None) -> None:
+    """What the audit space leads back to is right exactly where the check is passed."""
+    generator = torch.Generator().manual_seed(0)
+    h = torch.randn(3, 1, 8, 8, dtype=torch.complex64, generator=generator)
+    x = stack_real(to_angular_delay(h, data))
+    convention = Convention(domain="spatial-frequency", event_shape=EVENT_SHAPE, panel=own)
+    right = torch.allclose(convention.to_own(x)[0], stack_real(h), atol=1e-5)
+    assert right == ((own or (1, 1, 8)) == (data or (1, 1, 8)))
+    grid = Grid(carrier_hz=None, bandwidth_hz=None, n_sub=8, panel=data)
+    beams = replace(convention, domain="angular-delay")
+    check_panel(beams, grid, name="mine")  # sees the audit space as it is
+    if right:
+        check_panel(convention, grid, name="mine")
+        return
+    wanted, had = data or (1, 1, 8), own or (1, 1, 8)
+    message = (
+        f"compressor mine must have the data's panel {wanted} (pol, rows, columns), since it works "
+        f"on the antennas themselves; its convention has {had}. Set Convention(panel={wanted}), or "
+        "give the data the panel it was made for."
+    )
+    with pytest.raises(CsiAuditError, match=f"^{re.escape(message)}$"):
+        check_panel(convention, grid, name="mine")

@@ -449,3 +449,30 @@ def test_a_base_of_another_band_is_warned_of(tiny: Any) -> None:
     (warning,) = auditing._warnings(panel, base)
     assert "a transmit array of 2 x 1 x 4 (pol x rows x columns)" in warning
     assert "trained for 1 x 1 x 8" in warning
+
+
+_SPATIAL = """
+from channels import Convention
+
+
+class Spatial:
+    n_code = 128
+    convention = Convention(domain="spatial-frequency", event_shape=(2, 8, 8))
+
+    def encode(self, y):
+        return y.flatten(1)
+
+    def decode(self, z):
+        return z.view(-1, 2, 8, 8)
+
+    def bits(self, z):
+        return None
+"""
+
+
+def test_a_compressor_of_another_array_is_refused(make: Make, tmp_path: Path) -> None:
+    """Its spatial-frequency channels would be those of another array, without a word."""
+    (tmp_path / "mine.py").write_text(_SPATIAL)
+    mine = f"{tmp_path / 'mine.py'}:Spatial"
+    with pytest.raises(CsiAuditError, match=r"Spatial.*panel"):
+        audit(make(compressor=(mine,), issgm=None, panel=(2, 1, 4)))

@@ -257,6 +257,16 @@ def test_arrays_of_the_figures(evidence: Evidence) -> None:
     np.testing.assert_array_equal(hardest.x, evidence.real.x[hardest.index])
 
 
+def test_the_panel_reaches_the_figures(evidence: Evidence) -> None:
+    assert arrays(evidence).panel is None
+    channels = evidence.channels
+    panel = replace(channels, grid=replace(channels.grid, panel=(2, 1, 4)))
+    found = arrays(replace(evidence, channels=panel))
+    assert found.panel == (2, 1, 4)
+    np.testing.assert_allclose(found.sin_azimuth, np.tile(np.fft.fftfreq(4, 0.5), 2))
+    np.testing.assert_allclose(found.column_sines, np.fft.fftfreq(4, 0.5))
+
+
 def test_worst_maps_are_those_of_the_worst_channels(evidence: Evidence) -> None:
     """One per cent of 80 channels is less than one: the worst alone."""
     found = arrays(evidence)

@@ -117,6 +117,7 @@ def make_arrays() -> ReportArrays:
         worst_base=worst["base"],
         worst_real=worst["real"],
         worst_share=0.02,
+        panel=(1, 1, N_TX),
         features_base=feature_values(sets["base"]),
         features_real=feature_values(sets["real"]),
     )

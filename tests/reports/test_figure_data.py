@@ -6,9 +6,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channels import stack_real, to_angular_delay
 from channels.support import CsiAuditError
 from reports import ReportArrays, exemplar_indices, mean_power, worst_features, worst_weight
 from reports.figure_data import map_power, to_spatial_map
@@ -47,6 +49,16 @@ def test_arrays_survive_hdf5(fake_arrays: ReportArrays, tmp_path: Path) -> None:
     assert list(again.nmse_base) == list(fake_arrays.nmse_base)  # "CsiNet 1/16": a slash in a name
     assert again.exemplars[0].compressor == fake_arrays.exemplars[0].compressor
     assert (again.worst_share, again.bandwidth_known) == (0.02, True)
+    assert again.panel == (1, 1, 32)
+
+
+@unit
+def test_arrays_of_before_panels_are_one_row(fake_arrays: ReportArrays) -> None:
+    flat = fake_arrays.to_flat()
+    del flat["panel"]
+    old = ReportArrays.from_flat(flat)
+    assert old.panel is None
+    assert len(old.column_sines) == 32
 
 
 @unit
@@ -70,6 +82,7 @@ DAMAGE: dict[str, tuple[object, str]] = {
     "sin_azimuth": (np.array([b"a"]), r"sin_azimuth must hold numbers, 1 axes; got \|S1"),
     "frequency_hz": (np.array([np.nan]), r"frequency_hz must be finite"),
     "power_base": (np.zeros((2, 2)), r"power_base must be \[n_tx, n_delay\]"),
+    "panel": (np.array([2, 2, 2]), r"panel must multiply to n_tx = 32; got \(2, 2, 2\)"),
     "worst_share": (np.zeros(2), r"worst_share must hold numbers, 0 axes"),
     "worst_real/2": (np.zeros((1, 1)), r"worst_real\[KLT 1/16\] must be"),
     "features_base/0": (np.array([None]), r"features_base must hold numbers"),
@@ -162,6 +175,27 @@ def test_spatial_map_of_one_path() -> None:
     np.testing.assert_allclose(power, np.full((8, 16), 1 / (8 * 16)))
     two = np.random.default_rng(0).normal(size=(4, 8, 4))
     assert to_spatial_map(two, 4).sum() == pytest.approx(np.square(two).sum())
+
+
+@unit
+def test_spatial_map_of_a_panel_takes_its_own_way_back() -> None:
+    rng = np.random.default_rng(0)
+    h = torch.from_numpy(rng.normal(size=(2, 8, 4)) + 1j * rng.normal(size=(2, 8, 4)))
+    x = stack_real(to_angular_delay(h[None], (2, 2, 2)))[0]
+    power = h.abs().square().sum(0).numpy()
+    np.testing.assert_allclose(to_spatial_map(x, 4, (2, 2, 2)), power, rtol=1e-9)
+    assert np.abs(to_spatial_map(x, 4) - power).max() > 0.1
+
+
+@unit
+def test_rows_and_polarisations_are_summed() -> None:
+    panel = replace(small_axes(), panel=(2, 2, 2), sin_azimuth=np.tile([0.0, -1.0], 4))
+    assert panel.column_sines.tolist() == [0.0, -1.0]
+    power = np.arange(32.0).reshape(8, 4)
+    np.testing.assert_array_equal(
+        panel.over_columns(power), [power[::2].sum(0), power[1::2].sum(0)]
+    )
+    np.testing.assert_array_equal(small_axes().over_columns(power), power)
 
 
 @unit

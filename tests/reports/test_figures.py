@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from reports import Estimate, ReportArrays, Result, mean_estimate, proportion
+from reports.figure_data import to_spatial_map
 
 pytestmark = pytest.mark.unit
 
@@ -31,6 +32,44 @@ def test_a_beam_of_negative_angle_is_drawn_at_its_angle(fake_arrays: ReportArray
     assert left + (column + 0.5) * (right - left) / 32 == pytest.approx(500.0)
     assert bottom + (row + 0.5) * (top - bottom) / 32 == pytest.approx(-0.125)
     assert (image.origin, shown.max()) == ("lower", 0.0)
+
+
+def test_maps_of_a_panel_are_drawn_over_its_columns(fake_arrays: ReportArrays) -> None:
+    """Four column beams at -1, -0.5, 0 and 0.5; the antennas keep an axis of 32."""
+    from reports.figures import exemplar_figure, worst_figure
+    from reports.gallery import exemplar_pair
+
+    arrays = replace(fake_arrays, panel=(2, 4, 4), sin_azimuth=np.tile(np.fft.fftfreq(4, 0.5), 8))
+    pair = exemplar_pair(arrays, "KLT 1/16", "real")
+    assert pair is not None
+    low, high = pair
+    images = [axis.images[0] for axis in exemplar_figure(arrays, low, high).axes[:6]]
+    shapes = [np.asarray(image.get_array()).shape[0] for image in images]
+    assert shapes == [32, 32, 4, 4, 4, 4]
+    power = np.square(low.x).sum(0).reshape(8, 4, 32).sum(0)
+    shown = np.asarray(images[2].get_array())
+    np.testing.assert_allclose(shown, 10 * np.log10(power / power.max())[[2, 3, 0, 1]], atol=1e-9)
+    assert images[2].get_extent()[2:] == pytest.approx((-1.25, 0.75))
+    spatial = to_spatial_map(low.x, 32, (2, 4, 4))
+    np.testing.assert_allclose(
+        np.asarray(images[0].get_array()), 10 * np.log10(spatial / spatial.max()), atol=1e-9
+    )
+    assert arrays.power_base is not None
+    total = arrays.power_base.reshape(8, 4, 32).sum(0)
+    everything = np.asarray(worst_figure(arrays, "KLT 1/16").axes[0].images[0].get_array())
+    np.testing.assert_allclose(everything, 10 * np.log10(total / total.max())[[2, 3, 0, 1]])
+
+
+def test_captions_say_what_a_panels_maps_sum(
+    fake_arrays: ReportArrays, fake_result: Result
+) -> None:
+    from reports.gallery import _plans
+
+    row = replace(fake_arrays, panel=(1, 1, 32))
+    panel = replace(fake_arrays, panel=(2, 4, 4))
+    for arrays, told in ((row, 0), (panel, 9)):
+        captions = [plan.caption for plan in _plans(fake_result, arrays)]
+        assert sum("rows and polarisations are summed" in text for text in captions) == told
 
 
 def test_delays_count_taps_where_no_bandwidth_is_known(fake_arrays: ReportArrays) -> None:

@@ -102,6 +102,7 @@ def test_facts_of_a_file(first: Inspection) -> None:
     found = dict(facts(first))
     assert found["format"] == "compact HDF5"
     assert found["stored as"].startswith("spatial-frequency, ")
+    assert "layout" not in found["stored as"]
     assert (found["users"], found["receive x transmit antennas"]) == ("400", "1 x 32")
     assert (found["carrier"], found["bandwidth"]) == ("2.655 GHz", "10 MHz")
     assert (found["subcarrier spacing"], found["delay tap"]) == ("312.5 kHz", "100 ns")
@@ -221,8 +222,8 @@ def test_shared_users_and_other_grids_are_told(
 ) -> None:
     overlap = inspected(folder, sample.subset(slice(390, 420)), "overlap.h5")
     assert pair_warnings(("a", "b"), first, overlap) == [
-        "At least 10 of the 30 users of b stand in a too, up to scale: one is no test of what was "
-        "trained on the other."
+        "At least 10 of the 30 users of b stand in a too, up to scale and phase: one is no test of "
+        "what was trained on the other."
     ]
     (sentence,) = pair_warnings(("a", "b"), first, bare)
     assert sentence.startswith(
@@ -364,6 +365,7 @@ def test_panels_are_summed_to_columns(first: Inspection) -> None:
     figure = mean_figure(replace(first, grid=grid, mean_power=power))
     shown = np.asarray(figure.axes[0].images[0].get_array())
     assert shown.shape == (4, 32)
+    assert figure.axes[0].images[0].get_extent()[2:] == pytest.approx((-1.25, 0.75))
     assert float(shown.max()) == 0.0
     assert float(shown[:, 0].max()) == pytest.approx(-10.0)
     summed = "Rows and polarisations of the panel are summed."
