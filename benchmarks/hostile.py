@@ -7,7 +7,9 @@ Shared by the benchmark `hostile_files` and the tests; holds no measurement.
 import io
 import os
 import pickle
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,10 +18,11 @@ import numpy as np
 import scipy.io
 import torch
 
+from channels.opened import COMPACT_GRID
+
 __all__ = ["HOSTILE", "TRAP"]
 
 TRAP = "executed"  # name of the file that hostile code would create beside its own
-_GRID = "f_k = k*bandwidth/n_sub"  # marks a compact file
 _ABSURD = (12_500_000, 2, 32, 32)  # float32: 100 GB
 
 
@@ -57,7 +60,7 @@ def _mat5(path: Path) -> None:
 
 def _hdf5(path: Path) -> None:
     with h5py.File(path, "w") as file:
-        file.attrs["grid"] = _GRID
+        file.attrs["grid"] = COMPACT_GRID
         file["h"] = np.stack((_channels().real, _channels().imag), axis=1)
 
 
@@ -107,7 +110,7 @@ def _external_storage(folder: Path) -> Path:
 def _absurd_hdf5(folder: Path) -> Path:
     path = folder / "absurd.h5"
     with h5py.File(path, "w") as file:
-        file.attrs["grid"] = _GRID
+        file.attrs["grid"] = COMPACT_GRID
         file.create_dataset("h", _ABSURD, "<f4", chunks=(64, 2, 32, 32))
     return path
 
@@ -115,7 +118,7 @@ def _absurd_hdf5(folder: Path) -> Path:
 def _absurd_shape_hdf5(folder: Path) -> Path:
     path = folder / "shape.h5"
     with h5py.File(path, "w") as file:
-        file.attrs["grid"] = _GRID
+        file.attrs["grid"] = COMPACT_GRID
         file.create_dataset("h", (2**40, 2, 2**20, 1), "<f4", chunks=(1, 2, 64, 1))
     return path
 
@@ -210,6 +213,96 @@ def _path_bomb(folder: Path) -> Path:
     return path
 
 
+def _linked_to_itself(folder: Path) -> Path:
+    """A root that is 120 groups of its own: 120^4 ways through four levels."""
+    path = folder / "circle.h5"
+    with h5py.File(path, "w") as file:
+        for i in range(120):
+            file[f"again_{i}"] = file["/"]
+    return path
+
+
+def _element(kind: int, data: bytes) -> bytes:
+    """Tag, data and padding of a MATLAB v5 element."""
+    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+def _head(mx_class: int, shape: tuple[int, ...], name: bytes) -> bytes:
+    """Flags, shape and name of a MATLAB v5 matrix."""
+    flags, sizes = struct.pack("<II", mx_class, 0), struct.pack(f"<{len(shape)}i", *shape)
+    return _element(6, flags) + _element(5, sizes) + _element(1, name)
+
+
+def _deflated(head: bytes, unit: bytes, times: int, end: bytes = b"") -> bytes:
+    """A compressed matrix of a head, `unit` many times over and an end, never held whole."""
+    deflate, size = zlib.compressobj(9), len(head) + len(unit) * times + len(end)
+    packed = [deflate.compress(struct.pack("<II", 14, size) + head)]
+    at_once = max(1, (1 << 20) // len(unit))
+    for first in range(0, times, at_once):
+        packed.append(deflate.compress(unit * min(at_once, times - first)))
+    whole = b"".join([*packed, deflate.compress(end), deflate.flush()])
+    return struct.pack("<II", 15, len(whole)) + whole
+
+
+def _mat5_of(name: str, *elements: bytes) -> Callable[[Path], Path]:
+    """A MATLAB v5 file of these elements."""
+
+    def make(folder: Path) -> Path:
+        path = folder / name
+        head = b"MATLAB 5.0 MAT-file, by hand".ljust(124) + b"\x00\x01IM"
+        path.write_bytes(head + b"".join(elements))
+        return path
+
+    return make
+
+
+def _text_bomb(folder: Path) -> Path:
+    """Real numbers, which are no channels, and a text of 64 MB."""
+    n = 1 << 26
+    text = _head(4, (1, n), b"text") + struct.pack("<II", 16, n)
+    scipy.io.savemat(folder / "real.mat", {"H": np.ones((4, 4, 4))})
+    real = (folder / "real.mat").read_bytes()[128:]
+    (folder / "real.mat").unlink()
+    return _mat5_of("text.mat", _deflated(text, bytes(8), n // 8), real)(folder)
+
+
+def _short_text_bomb(folder: Path) -> Path:
+    """A text that says it has ten characters and holds 64 MB."""
+    n = 1 << 26
+    text = _head(4, (1, 10), b"text") + struct.pack("<II", 16, n)
+    return _mat5_of("short.mat", _deflated(text, bytes(8), n // 8))(folder)
+
+
+def _small_array_bomb(folder: Path) -> Path:
+    """An array that says it has 64 numbers and holds 128 MB."""
+    n = 1 << 27
+    array = _head(6, (4, 4, 4), b"H") + struct.pack("<II", 9, n)
+    return _mat5_of("array.mat", _deflated(array, bytes(8), n // 8))(folder)
+
+
+def _struct_bomb(folder: Path) -> Path:
+    """A struct of one field, whose 128 MB of zeros take 130 kB."""
+    n = 1 << 27
+    fields = struct.pack("<HHi", 5, 4, 8) + _element(1, b"h".ljust(8, b"\0"))
+    inner = _head(6, (n // 8, 1), b"") + struct.pack("<II", 9, n)
+    outer = _head(2, (1, 1), b"data") + fields + struct.pack("<II", 14, len(inner) + n) + inner
+    return _mat5_of("struct.mat", _deflated(outer, bytes(8), n // 8))(folder)
+
+
+def _cell_bomb(folder: Path) -> Path:
+    """Two million empty cells, which take 50 kB here and a hundred bytes each in memory."""
+    n = 2_000_000
+    cells = _deflated(_head(1, (1, n), b"c"), struct.pack("<II", 14, 0), n)
+    return _mat5_of("cells.mat", cells)(folder)
+
+
+def _fields_bomb(folder: Path) -> Path:
+    """A struct array of 90,000 places with 90,000 fields each, none of which is there."""
+    n = 90_000
+    names = struct.pack("<HHi", 5, 4, 1) + struct.pack("<II", 1, n)
+    return _mat5_of("fields.mat", _deflated(_head(2, (1, n), b"s") + names, b"a", n))(folder)
+
+
 _CUT = "Truncated"
 _CODE = "never loaded|never read|Objects are not read"
 
@@ -240,6 +333,13 @@ HOSTILE: Mapping[str, tuple[Callable[[Path], Path], str]] = {
     "HDF5 of 100 GB declared": (_absurd_hdf5, r"declares \(12500000, 2, 32, 32\)"),
     "HDF5 of absurd shape": (_absurd_shape_hdf5, r"declares \(1099511627776, 2"),
     "HDF5 label of 1 TB declared": (_absurd_label, "label is_los must hold at most"),
+    "HDF5 root linked to itself": (_linked_to_itself, "no array of 3 or 4 axes"),
+    "MATLAB v5 text of 64 MB": (_text_bomb, "H holds real numbers"),
+    "MATLAB v5 text longer than declared": (_short_text_bomb, "holds 67,108,864 bytes"),
+    "MATLAB v5 array longer than declared": (_small_array_bomb, "holds 134,217,728 bytes"),
+    "MATLAB v5 struct of 128 MB of zeros": (_struct_bomb, "data is a struct of more than 134 MB"),
+    "MATLAB v5 cell of two million": (_cell_bomb, "c is a cell of more than 100,000 arrays"),
+    "MATLAB v5 struct of absurd fields": (_fields_bomb, "s is a struct of more than 100,000 arr"),
     "npy of 46 TB declared": (_absurd_npy, r"declares \(90000000000, 8, 8\)"),
     "npz of 100 GB declared": (_bomb, r"declares \(12207032, 32, 32\)"),
     "QuaDRiGa paths of 100 GB declared": (_path_bomb, "never written"),

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from benchmarks.harness import Options, check, parse_arguments, write_result
 from channels import load_channels
+from channels.opened import COMPACT_GRID, COMPACT_SCALE
 from channels.randomness import seeded_generator
 from channels.shuffled import ShuffledUsers
 from channels.support import CsiAuditError
@@ -57,6 +58,7 @@ def _write(path: Path, n: int, seed: int) -> None:
     """Compact HDF5, float16, stored plainly: h is 4 GB for a million users."""
     with h5py.File(path, "w") as file:
         file.attrs.update({"bandwidth_hz": 10e6, "carrier_hz": 2.655e9, "n_sub": N_SUB})
+        file.attrs.update({"grid": COMPACT_GRID, "scale": COMPACT_SCALE})
         h = file.create_dataset("h", (n, 2, N_TX, N_SUB), "<f2", chunks=(64, 2, N_TX, N_SUB))
         for start in range(0, n, BLOCK):
             size = min(BLOCK, n - start)

@@ -124,6 +124,7 @@ class Source:
         path: File as it was named, or what made the channels ("memory", "base model").
         sha256: Of the file.
         format: For example "compact HDF5".
+        variable: Name of the array in the file, where there could be others.
         scenario: Propagation scenario, for example "3GPP_38.901_UMi".
         convention: Domain, scaling and crop that the file had its channels in.
         notices: What was found or assumed in reading them, a sentence each.
@@ -135,6 +136,7 @@ class Source:
     scenario: str | None
     convention: Convention | None = None
     notices: tuple[str, ...] = ()
+    variable: str | None = None
 
     def identity(self) -> dict[str, str | None]:
         """File name and hash: what a card says of the data, on any machine."""
@@ -228,6 +230,7 @@ class ChannelSet:
         convention = self.source.convention
         return {
             "format": self.source.format,
+            "variable": self.source.variable,
             "shape": list(self.h.shape),
             "grid": {**asdict(self.grid), "panel": list(self.grid.panel_of(self.n_tx))},
             "convention": "" if convention is None else convention.describe(),

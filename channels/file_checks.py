@@ -61,7 +61,11 @@ def recognise(path: Path) -> str:
         )
     hint = ""
     if head[:1] == b"\x80":
-        hint = " It looks like a Python pickle, which is never loaded: it could run any code."
+        hint = (
+            " It looks like a Python pickle, which is never loaded: it could run any code. PyTorch "
+            'before 1.6 wrote such files: load it yourself and save again with torch.save({"h": h},'
+            " file)."
+        )
     raise CsiAuditError(
         f"{path} is of no known format (first bytes {head[:12]!r}).{hint} Known: {_KNOWN}."
     )

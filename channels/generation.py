@@ -14,7 +14,12 @@ import torch
 
 from channels.channel_set import ChannelSet, Grid, Source
 from channels.domains import Panel, unit_power
-from channels.paths import check_sampling, energy_beyond_window, frequency_response
+from channels.paths import (
+    check_sampling,
+    energy_beyond_window,
+    frequency_response,
+    window_caution,
+)
 from channels.randomness import seeded_generator
 from channels.sionna_paths import (
     CDL_MODELS,
@@ -30,8 +35,6 @@ __all__ = ["MODELS", "SimulatedCell", "generate_channels", "generate_drops"]
 
 MODELS: tuple[str, ...] = (*SCENARIOS, *CDL_MODELS)
 """Names that `SimulatedCell.model` takes."""
-
-MOST_BEYOND = 0.01  # share of path energy beyond the delay window that goes unmentioned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,13 +245,7 @@ def _beyond_window(paths: SionnaPaths, cell: SimulatedCell) -> tuple[str, ...]:
     shares = energy_beyond_window(
         paths.gain, paths.delay_s, bandwidth_hz=cell.bandwidth_hz, n_sub=cell.n_sub
     )
-    share = float(shares.mean())
-    if share <= MOST_BEYOND:
-        return ()
-    return (
-        f"{100 * share:.1f} % of the path energy lies beyond the delay window n_sub/bandwidth = "
-        f"{1e6 * cell.n_sub / cell.bandwidth_hz:.3g} us and wraps around; a larger n_sub holds it.",
-    )
+    return window_caution(shares, bandwidth_hz=cell.bandwidth_hz, n_sub=cell.n_sub)
 
 
 def _device_name(device: str | torch.device) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from channels.opened import LABELS
 from channels.support import CsiAuditError
-from channels.workspace import Workspace
+from channels.workspace import Workspace, listed
 
 __all__ = ["column", "label_tensors", "labels_of", "left_out", "rows_of_labels", "user_rows"]
 
@@ -60,7 +60,7 @@ def left_out(workspace: Workspace, n: int, taken: Iterable[str]) -> tuple[str, .
         for name in _others(workspace, n, used)
         if math.prod(workspace.arrays[name].shape) > n * MOST_VALUES
     ]
-    return (f"Left out, too large for labels: {', '.join(large)}.",) if large else ()
+    return (f"Left out, too large for labels: {listed(large)}.",) if large else ()
 
 
 def _others(workspace: Workspace, n: int, used: set[str]) -> list[str]:

@@ -12,7 +12,7 @@ from channels.axes import axis_order
 from channels.domains import Panel
 from channels.labels import labels_of, user_rows
 from channels.opened import Opened, ReadOptions, as_number
-from channels.row_views import Rows, gathered, sampled
+from channels.row_views import Rows, Sampled, gathered, sampled
 from channels.support import CsiAuditError
 from channels.workspace import Array, Workspace
 
@@ -60,10 +60,13 @@ def deepmimo_layout(workspace: Workspace, options: ReadOptions) -> Opened | None
     array = _first_time(workspace.arrays[name], notices)
     kept = _kept(user, array.shape[0], notices)
     bandwidth_hz: float | None
+    cautions: tuple[str, ...] = ()
     labels = _labels(user, name.rpartition("/")[2], array.shape[0])
     array = array if kept is None else gathered(array, kept)
     if _holds_paths(workspace, name, user, array.shape[3], options):
-        array, bandwidth_hz = _sampled(workspace, user, array, kept, options, notices)
+        found = _sampled(workspace, user, array, kept, options)
+        array, bandwidth_hz, cautions = found.rows, found.bandwidth_hz, found.cautions
+        notices.extend(found.notices)
     else:
         bandwidth_hz = _bandwidth(workspace, array.shape[3], notices)
     order = axis_order(
@@ -83,6 +86,7 @@ def deepmimo_layout(workspace: Workspace, options: ReadOptions) -> Opened | None
         panel=_panel(workspace, order.shape(array.shape)[2], notices),
         scaling="raw",
         notices=tuple(notices),
+        cautions=cautions,
     )
 
 
@@ -100,10 +104,9 @@ def _channel(workspace: Workspace, options: ReadOptions) -> str | None:
     if options.variable is not None:
         return options.variable if options.variable in here else None
     if len(here) > 1:
-        listed = ", ".join(f"{name} {workspace.shape(name)}" for name in here)
         raise CsiAuditError(
             f"{workspace.path} holds the channels of several base stations or polarisations; "
-            f"choose one with --variable: {listed}."
+            f"choose one with --variable: {workspace.listed(here)}."
         )
     return here[0] if here else None
 
@@ -296,8 +299,7 @@ def _sampled(
     array: Array,
     kept: np.ndarray | None,
     options: ReadOptions,
-    notices: list[str],
-) -> tuple[Array, float]:
+) -> Sampled:
     """Path coefficients [user, rx, tx, path] as subcarriers, with the delays beside them."""
     delay = user.arrays[user.first(_DELAY) or ""]
     delay = delay if kept is None else gathered(delay, kept)
@@ -307,10 +309,6 @@ def _sampled(
         coeff = np.asarray(array[start:stop])[..., :n_path]
         return coeff, np.asarray(delay[start:stop])[:, :n_path]
 
-    hz = _fact(workspace, "ofdm/bandwidth", "bandwidth_hz")
-    giga = _fact(workspace, "OFDM/bandwidth")
-    hz = 1e9 * giga if hz is None and giga is not None else hz
     n, n_rx, n_tx, _ = array.shape
-    rows, bandwidth_hz, said = sampled(workspace, options, paths, (n, n_rx, n_tx), bandwidth_hz=hz)
-    notices.extend(said)
-    return rows, bandwidth_hz
+    hz = _stated_hz(workspace)
+    return sampled(workspace, options, paths, (n, n_rx, n_tx), bandwidth_hz=hz)

@@ -6,7 +6,9 @@ no choice, and what has a row for each user is a label. The layout of QuaDRiGa's
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +18,8 @@ from channels.axes import AxisOrder, axis_order
 from channels.labels import labels_of, left_out, rows_of_labels
 from channels.opened import Opened, ReadOptions, as_number
 from channels.reading import certain_scaling, has_offset, told_offset
+from channels.row_views import Joined
+from channels.support import CsiAuditError
 from channels.workspace import Array, Workspace
 
 __all__ = ["fact", "plain_layout"]
@@ -25,6 +29,8 @@ _BANDWIDTH = ("bandwidth_hz",)
 _POSITIONS, _FREQUENCIES = "ant_pos_m", "subcarrier_freq_hz"
 _FACTS = {*_CARRIER, *_BANDWIDTH, _POSITIONS, _FREQUENCIES}
 _LOOKED_AT = 1024  # users whose numbers tell an offset
+_REAL_PART = re.compile(r"(?P<stem>.*?)[/_. -]?(?P<part>real|re)", re.IGNORECASE | re.DOTALL)
+_IMAGINARY = {"real": "imag", "re": "im"}
 
 
 def fact(workspace: Workspace, names: tuple[str, ...]) -> float | None:
@@ -65,18 +71,83 @@ def _described(workspace: Workspace, carrier_hz: float | None) -> str | None:
     return None
 
 
+def _spaced(workspace: Workspace, n: int) -> float | None:
+    """n times the spacing of the subcarriers [Hz], if the file gives their n frequencies.
+
+    Raises:
+        CsiAuditError: they fall, or their steps differ by more than rounding.
+    """
+    shape = workspace.shape(_FREQUENCIES)
+    if n < 2 or shape is None or math.prod(shape) != n:
+        return None
+    stored = workspace.value(_FREQUENCIES).reshape(-1)
+    if stored.dtype.kind not in "iuf":
+        return None
+    f = stored.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # of infinite ones, which are refused below
+        step, mean = np.diff(f), float(f[-1] - f[0]) / (n - 1)
+    if (step < 0).all():
+        raise CsiAuditError(
+            f"{workspace.path}: {_FREQUENCIES} falls from {f[0]:g} to {f[-1]:g} Hz: the "
+            "subcarriers are stored in reverse, which would mirror all delays. Reverse their axis "
+            "and save again."
+        )
+    rounding = 4 * np.finfo(stored.dtype).eps * np.abs(f).max() if stored.dtype.kind == "f" else 1
+    finite = bool(np.isfinite(f).all())
+    if not finite or mean <= 0 or (np.abs(step - mean) > 1e-3 * mean + rounding).any():
+        raise CsiAuditError(
+            f"{workspace.path}: {_FREQUENCIES} must rise in equal steps; got steps of "
+            f"{step.min():g}..{step.max():g} Hz. Delay taps need an even grid: resample the "
+            "channels, or save one even part of them."
+        )
+    return mean * n
+
+
+def _with_pairs(workspace: Workspace, variable: str | None) -> tuple[Workspace, dict[str, str]]:
+    """The workspace with pairs of real arrays H_real and H_imag as one complex H, and a notice on
+    each; pairs of which the user names one part stay as they are."""
+    arrays, notices = dict(workspace.arrays), {}
+    for name, re_part in workspace.arrays.items():
+        match = _REAL_PART.fullmatch(name)
+        if match is None:
+            continue
+        theirs = name[: match.start("part")] + _imaginary(match["part"])
+        stem, im_part = match["stem"] or "h", workspace.arrays.get(theirs)
+        fits = len(re_part.shape) >= 3 and im_part is not None and im_part.shape == re_part.shape
+        if im_part is None or not fits or stem in arrays or variable in (name, theirs):
+            continue
+        if {re_part.dtype.kind, im_part.dtype.kind} <= set("iuf"):
+            del arrays[name], arrays[theirs]
+            arrays[stem] = Joined(re_part, im_part)
+            notices[stem] = (
+                f"{name} and {theirs} are read as the real and imaginary part of {stem}."
+            )
+    return replace(workspace, arrays=arrays), notices
+
+
+def _imaginary(part: str) -> str:
+    """Of "real" "imag", of "Re" "Im": in the same case."""
+    other = _IMAGINARY[part.lower()]
+    if part.islower():
+        return other
+    return other.upper() if part.isupper() else other.capitalize()
+
+
 def plain_layout(workspace: Workspace, options: ReadOptions) -> Opened:
     """The one array that can be channels, or the one the user names, and its labels.
 
-    Facts beside it: `carrier_hz` (or `fc_hz`), `bandwidth_hz`, antenna positions `ant_pos_m`
-    (n_tx, 3), `subcarrier_freq_hz`, `scenario`.
+    Facts beside it, in its own struct or dict first: `carrier_hz` (or `fc_hz`), `bandwidth_hz`,
+    antenna positions `ant_pos_m` (n_tx, 3), `subcarrier_freq_hz` (n_sub,), `scenario`. Two real
+    arrays H_real and H_imag, or H_re and H_im, are one complex H.
 
     Raises:
-        CsiAuditError: no or several candidates, ambiguous axes, numbers that are no channels.
+        CsiAuditError: no or several candidates, ambiguous axes, numbers that are no channels,
+            subcarriers that do not rise in equal steps.
     """
     path = workspace.path
+    workspace, joined = _with_pairs(workspace, options.variable)
     name = workspace.choose(options.variable, ("h", "H", "fr"))
-    array = workspace.arrays[name]
+    array, near = workspace.arrays[name], workspace.beside(name)
     if array.dtype.kind == "O":
         array[()]  # says why objects are not read
     shape = tuple(array.shape)
@@ -86,27 +157,31 @@ def plain_layout(workspace: Workspace, options: ReadOptions) -> Opened:
         shape,
         options.axes,
         is_complex=array.dtype.kind == "c",
-        known=_known_sizes(workspace),
+        known=_known_sizes(near),
     )
     full = order.shape(shape)
-    carrier_hz, taken = fact(workspace, _CARRIER), {name, *_FACTS}
+    carrier_hz, taken = fact(near, _CARRIER), {name.rpartition("/")[2], *_FACTS}
+    spaced_hz = _spaced(near, full[3]) if "sub" in order.names else None
+    stated_hz = fact(near, _BANDWIDTH)
     read: Callable[[int, int], np.ndarray] = partial(order.read, array)
-    notices: tuple[str, ...] = ()
+    notices: tuple[str, ...] = (joined[name],) if name in joined else ()
     if order.mixed:
-        read, notices = _taken_out(workspace, options, array, order)
+        read, said = _taken_out(workspace, options, array, order)
+        notices = (*notices, *said)
     return Opened(
         shape=full,
         read=read,
-        labels=labels_of(workspace, full[0], taken),
+        labels=labels_of(near, full[0], taken),
+        variable=name,
         format=f"{workspace.container}, [{', '.join(order.names)}]",
         carrier_hz=carrier_hz,
-        bandwidth_hz=fact(workspace, _BANDWIDTH),
-        array=_described(workspace, carrier_hz),
-        scenario=workspace.texts.get("scenario"),
+        bandwidth_hz=spaced_hz if stated_hz is None else stated_hz,
+        array=_described(near, carrier_hz),
+        scenario=near.texts.get("scenario"),
         panel=order.panel(shape),
         domain=order.domain,
         scaling="undone" if order.mixed else "detect",
-        notices=(*notices, *left_out(workspace, full[0], taken)),
+        notices=(*notices, *left_out(near, full[0], taken)),
     )
 
 

@@ -65,9 +65,9 @@ def cost2100_layout(workspace: Workspace, options: ReadOptions) -> Opened | None
     if not here:
         return None
     if len(here) > 1:
-        listed = ", ".join(f"{name} {workspace.shape(name)}" for name in here)
         raise CsiAuditError(
-            f"{workspace.path} holds both sets of COST2100; choose one with --variable: {listed}."
+            f"{workspace.path} holds both sets of COST2100; choose one with --variable: "
+            f"{workspace.listed(here)}."
         )
     return _cost2100_taps(workspace, options) if here == ["HT"] else _cost2100_f(workspace, options)
 
@@ -199,9 +199,9 @@ def ut_austin_layout(workspace: Workspace, options: ReadOptions) -> Opened | Non
     if not here:
         return None
     if len(here) > 1:
-        listed = ", ".join(f"{name} {workspace.shape(name)}" for name in here)
         raise CsiAuditError(
-            f"{workspace.path} holds several splits; choose one with --variable: {listed}."
+            f"{workspace.path} holds several splits; choose one with --variable: "
+            f"{workspace.listed(here)}."
         )
     name = here[0]
     array = workspace.arrays[name]

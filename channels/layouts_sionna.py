@@ -12,7 +12,7 @@ from channels.axes import axis_order
 from channels.labels import labels_of
 from channels.layouts_plain import fact
 from channels.opened import Opened, ReadOptions
-from channels.row_views import Rows, sampled
+from channels.row_views import Rows, Sampled, sampled
 from channels.support import CsiAuditError
 from channels.workspace import Array, Workspace
 
@@ -98,10 +98,14 @@ def sionna_layout(workspace: Workspace, options: ReadOptions) -> Opened | None:
         notices.append(f"Of {times} times of each link the first is read.")
     if links.n_rx > 1:
         notices.append(f"Its {links.n_rx} receivers a batch example are users of their own.")
-    said: tuple[str, ...] = ()
-    bandwidth_hz = _bandwidth(workspace, links.shape[6])
+    cautions: tuple[str, ...] = ()
+    near, taken = workspace.beside(name), {_last(name), *_FACTS, _last(delays or name)}
+    array: Array
+    bandwidth_hz = _bandwidth(near, links.shape[6])
     if delays:
-        array, bandwidth_hz, said = _impulse(workspace, name, links, delays, options)
+        found = _impulse(near, links, workspace.arrays[delays], options)
+        array, bandwidth_hz, cautions = found.rows, found.bandwidth_hz, found.cautions
+        notices.extend(found.notices)
     else:
         array = _response(links)
     order = axis_order(
@@ -110,18 +114,24 @@ def sionna_layout(workspace: Workspace, options: ReadOptions) -> Opened | None:
     return Opened(
         shape=order.shape(array.shape),
         read=lambda start, stop: order.read(array, start, stop),
-        labels=_labels(workspace, links, {name, *_FACTS, delays or name}),
+        labels=_labels(near, links, taken),
         format=f"Sionna {'impulse' if delays else 'frequency'} responses ({workspace.container})",
-        carrier_hz=fact(workspace, _CARRIER),
+        carrier_hz=fact(near, _CARRIER),
         bandwidth_hz=bandwidth_hz,
         scaling="raw",
-        notices=(*notices, *said),
+        notices=tuple(notices),
+        cautions=cautions,
     )
 
 
 def _names(options: ReadOptions) -> list[str]:
     axes = options.axes or ()
     return axes.split(",") if isinstance(axes, str) else list(axes)
+
+
+def _last(name: str) -> str:
+    """Of `outer/inner` the inner name."""
+    return name.rpartition("/")[2]
 
 
 # --- Which tensor ---------------------------------------------------------------------------------
@@ -154,7 +164,7 @@ def _tensor(workspace: Workspace, options: ReadOptions) -> str | None:
     """Name of the channels; None if there are none of Sionna's shape."""
     here = []
     for name, array in workspace.arrays.items():
-        n_axes, last = len(array.shape), name.rpartition("/")[2]
+        n_axes, last = len(array.shape), _last(name)
         if n_axes == _FULL or (
             n_axes == _BATCHLESS and (last in _NAMES or _delays(workspace, name) is not None)
         ):
@@ -163,9 +173,9 @@ def _tensor(workspace: Workspace, options: ReadOptions) -> str | None:
         return options.variable if options.variable in here else None
     here = [name for name in here if workspace.arrays[name].dtype.kind == "c"]
     if len(here) > 1:
-        listed = ", ".join(f"{name} {workspace.shape(name)}" for name in here)
         raise CsiAuditError(
-            f"{workspace.path} has several arrays; choose one with --variable: {listed}."
+            f"{workspace.path} has several arrays; choose one with --variable: "
+            f"{workspace.listed(here)}."
         )
     return here[0] if here else None
 
@@ -216,13 +226,10 @@ def _response(links: _Links) -> Array:
     return Rows(shape, links.array.dtype, fetch)
 
 
-def _impulse(
-    workspace: Workspace, name: str, links: _Links, delays: str, options: ReadOptions
-) -> tuple[Array, float, tuple[str, ...]]:
+def _impulse(workspace: Workspace, links: _Links, tau: Array, options: ReadOptions) -> Sampled:
     """[user, rx, tx, subcarrier] sampled from the paths of the first time step."""
     every, first = slice(None), slice(0, 1)
     _, _, n_rx, _, n_tx, n_path, _ = links.shape
-    tau = workspace.arrays[delays]
     paired = len(tau.shape) == len(links.array.shape) - 1
 
     def paths(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:

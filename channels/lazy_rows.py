@@ -8,17 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["LazyRows"]
+from channels.opened import BLOCK
+
+__all__ = ["LazyRows", "read_runs"]
+
+_GAP = 8  # from one user to the next, that are rather read along than fetched apart
+
+
+def read_runs(rows: np.ndarray) -> list[np.ndarray]:
+    """Ascending numbers of rows, cut into those that are fetched by one read each.
+
+    Fewer than 8 rows between two are read along; those of a read span at most `BLOCK` rows, so that
+    what is read along takes little memory.
+    """
+    cut = np.diff(rows) > _GAP
+    runs = []
+    for run in np.split(rows, np.flatnonzero(cut) + 1):
+        block = (run - run[:1]) // BLOCK
+        runs += np.split(run, np.flatnonzero(np.diff(block)) + 1)
+    return [run for run in runs if len(run)]
 
 
 class LazyRows:
     """Users of a file as if they were a tensor (N, n_rx, n_tx, n_sub), read when sliced.
 
-    Neighbours of the file are read together, so contiguous slices cost one read and a shuffled
-    index as many as it has runs of neighbours.
+    Neighbours of the file are read together (`read_runs`), so a contiguous slice of all users costs
+    one read and a shuffled index as many as it has runs of neighbours.
 
     Args:
         read: (start, stop) -> users start..stop-1, complex64 at unit mean power.
@@ -67,11 +86,9 @@ class LazyRows:
         """Users of the file by their numbers, each run of neighbours in one read."""
         ordered, back = wanted.unique(return_inverse=True)
         out = torch.empty(len(ordered), *self._file_shape[1:], dtype=self.dtype)
-        breaks = (ordered.diff() != 1).nonzero().flatten() + 1
-        runs = torch.tensor_split(ordered, breaks)
         at = 0
-        for run in runs:
-            if len(run):
-                out[at : at + len(run)] = self._read(int(run[0]), int(run[-1]) + 1)
-                at += len(run)
+        for run in read_runs(ordered.numpy()):
+            first, last = int(run[0]), int(run[-1])
+            out[at : at + len(run)] = self._read(first, last + 1)[torch.from_numpy(run - first)]
+            at += len(run)
         return out[back]

@@ -74,12 +74,13 @@ class Opened:
             any order, any number of times.
         labels: Under the compact names, others under their own, one row a user.
         format: Name for reports.
+        variable: Name of the array that holds the channels, where there could be others.
         power_db: Gain that the file has already taken out of h [dB], (N,); None if it has not.
         carrier_hz, bandwidth_hz, array, scenario: What the file says; None if it does not.
         panel: (n_pol, n_rows, n_columns) of the transmit axis; None for one row.
         domain: Of the last two axes of what `read` gives: (antenna, subcarrier) or (beam, delay).
-        scaling: "raw" if the format rules out offsets, "undone" if the reader took them out,
-            "detect" if the numbers must tell.
+        scaling: "raw" if the format rules out offsets, "unit" if unit power too, "undone" if the
+            reader took offsets out, "detect" if the numbers must tell.
         notices: What the reader assumed or found, a sentence each.
         cautions: What the reader saw that looks wrong, a sentence each; `inspect` warns of them.
     """
@@ -88,6 +89,7 @@ class Opened:
     read: Callable[[int, int], np.ndarray]
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     format: str
+    variable: str | None = None
     power_db: np.ndarray | None = None
     carrier_hz: float | None = None
     bandwidth_hz: float | None = None
@@ -95,7 +97,7 @@ class Opened:
     scenario: str | None = None
     panel: Panel | None = None
     domain: Literal["spatial-frequency", "angular-delay"] = "spatial-frequency"
-    scaling: Literal["detect", "raw", "undone"] = "detect"
+    scaling: Literal["detect", "raw", "unit", "undone"] = "detect"
     notices: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
 

@@ -11,8 +11,18 @@ from torch import Tensor
 
 from channels.support import CsiAuditError
 
-__all__ = ["check_sampling", "energy_beyond_window", "frequency_response"]
+__all__ = [
+    "DEFAULT_SUBCARRIERS",
+    "LOOKED_AT",
+    "check_sampling",
+    "energy_beyond_window",
+    "frequency_response",
+    "window_caution",
+]
 
+DEFAULT_SUBCARRIERS = 32  # where neither the user nor the file says how many
+LOOKED_AT = 256  # users whose delays are compared with the window when a file is opened
+_MOST_BEYOND = 0.01  # share of path energy beyond the window that goes unmentioned
 _BLOCK_VALUES = 1 << 20  # path coefficients a pass: bounds the complex128 copies
 
 
@@ -127,3 +137,22 @@ def energy_beyond_window(
     total = energy.flatten(1).sum(1)
     beyond = (energy * outside).flatten(1).sum(1)
     return torch.where(total == 0, 0.0, beyond / torch.where(total == 0, 1.0, total))
+
+
+def window_caution(shares: Tensor, *, bandwidth_hz: float, n_sub: int) -> tuple[str, ...]:
+    """A sentence if more than 1 % of the users' path energy lies beyond the delay window.
+
+    Args:
+        shares: Of `energy_beyond_window`, (N,); NaN for users that say nothing.
+        bandwidth_hz, n_sub: As in `frequency_response`.
+    Returns:
+        The sentence alone, or nothing.
+    """
+    known = shares[~shares.isnan()]
+    beyond = float(known.mean()) if len(known) else 0.0
+    if beyond <= _MOST_BEYOND:
+        return ()
+    return (
+        f"{100 * beyond:.1f} % of the path energy lies beyond the delay window n_sub/bandwidth = "
+        f"{1e6 * n_sub / bandwidth_hz:.3g} us and wraps around; a larger n_sub holds it.",
+    )

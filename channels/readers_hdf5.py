@@ -1,4 +1,5 @@
-"""HDF5: the container, the compact layout of this project, and MATLAB v7.3 as a workspace.
+"""HDF5: the container, the compact layout of this project, and MATLAB v7.3 and Octave's HDF5 as
+workspaces.
 
 Only data inside the file is read: external links, external raw storage and virtual datasets, which
 would open other files of the machine, are refused.
@@ -6,7 +7,7 @@ would open other files of the machine, are refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,23 @@ import numpy as np
 
 from channels.axes import complex_of
 from channels.labels import column, labels_of, left_out
-from channels.opened import Opened, ReadOptions, as_number, damaged
+from channels.opened import (
+    COMPACT_GRID,
+    COMPACT_SCALE,
+    Opened,
+    ReadOptions,
+    as_number,
+    damaged,
+)
 from channels.readers_matlab import refuse_objects
 from channels.support import CsiAuditError
-from channels.workspace import Array, Workspace, check_declared
+from channels.workspace import Array, Workspace, check_declared, listed
 
 __all__ = ["compact_layout", "hdf5_workspace", "opened_hdf5"]
 
-_DEEPEST, _MOST_ARRAYS = 4, 4096  # groups within groups, arrays a file: cycles of links end here
+_DEEPEST, _MOST_ARRAYS, _MOST_GROUPS = 8, 4096, 16384  # groups within groups, a file's arrays, ...
+_MOST_TEXT = 4096  # characters
+_MARKS = {"MATLAB_class": "MATLAB v7.3", "OCTAVE_NEW_FORMAT": "Octave HDF5"}
 
 
 @contextmanager
@@ -42,13 +52,14 @@ class _Stored:
     """A dataset of a file that is open only while it is read, so that rows may be fetched at any
     time, in any process.
 
-    MATLAB's axes run the other way and its complex numbers are pairs {real, imag}.
+    The axes of MATLAB and Octave run the other way and their complex numbers are pairs
+    {real, imag}.
     """
 
-    def __init__(self, path: Path, dataset: h5py.Dataset, *, matlab: bool) -> None:
-        self._path, self._name, self._matlab = path, dataset.name, matlab
+    def __init__(self, path: Path, dataset: h5py.Dataset, *, reverse: bool) -> None:
+        self._path, self._name, self._reverse = path, dataset.name, reverse
         self._pair = dataset.dtype.names == ("real", "imag")
-        self.shape = tuple(dataset.shape[::-1] if matlab else dataset.shape)
+        self.shape = tuple(dataset.shape[::-1] if reverse else dataset.shape)
         self.dtype = dataset.dtype
         if self._pair:
             self.dtype = np.result_type(dataset.dtype["real"], np.complex64)
@@ -57,13 +68,15 @@ class _Stored:
 
     def __getitem__(self, key: Any) -> Any:
         check_declared(self._path, self._name, self.shape, *self._declared)
-        if self._matlab and isinstance(key, tuple) and key:
-            key = tuple(reversed(key))
+        if self._reverse:
+            given = key if isinstance(key, tuple) else (key,)
+            rest = len(self.shape) - len(given)
+            key = (slice(None),) * rest + given[::-1]
         with opened_hdf5(self._path) as file:
             value = file[self._name][key]
         if self._pair:
             value = complex_of(value["real"], value["imag"])
-        return np.asarray(value).T if self._matlab else value
+        return np.asarray(value).T if self._reverse else value
 
 
 def _own(group: h5py.Group, name: str) -> h5py.Dataset | h5py.Group | None:
@@ -77,43 +90,67 @@ def _own(group: h5py.Group, name: str) -> h5py.Dataset | h5py.Group | None:
     return item
 
 
-def _own_datasets(group: h5py.Group, deepest: int = _DEEPEST) -> Iterator[h5py.Dataset]:
-    """Datasets whose bytes lie in this file."""
+def _own_datasets(
+    group: h5py.Group, seen: set[tuple[int, int]], deepest: int = _DEEPEST
+) -> Iterator[h5py.Dataset]:
+    """Datasets whose bytes lie in this file.
+
+    Groups may be linked to each other and to themselves: each is entered once.
+
+    Args:
+        group: Where to begin.
+        seen: Places of the groups that were entered.
+        deepest: Groups within groups.
+    """
+    place = h5py.h5o.get_info(group.id)
+    if (place.fileno, place.addr) in seen:
+        return
+    seen.add((place.fileno, place.addr))
+    if len(seen) > _MOST_GROUPS:
+        raise CsiAuditError(f"{group.file.filename} holds more than {_MOST_GROUPS:,} groups.")
     for name in group:
         item = _own(group, name) if name != "#refs#" else None
         if isinstance(item, h5py.Dataset):
             yield item
         elif isinstance(item, h5py.Group) and deepest > 0:
-            yield from _own_datasets(item, deepest - 1)
+            yield from _own_datasets(item, seen, deepest - 1)
 
 
 def _check_foreign(path: Path, file: h5py.File, variable: str | None) -> None:
     """Say so when the wanted variable is there, but its bytes are elsewhere."""
-    if variable is None or file.get(variable, getlink=True) is None:  # the link, not its end
-        return
-    item = _own(file, variable)
-    if isinstance(item, h5py.Group):
-        inside = ", ".join(item.keys())
-        raise CsiAuditError(f"{path}: {variable!r} is a group ({inside}), not an array.")
+    item: h5py.Dataset | h5py.Group | None = file
+    for part in filter(None, (variable or "").split("/")):
+        if item is None:
+            break
+        if not isinstance(item, h5py.Group) or item.get(part, getlink=True) is None:
+            return  # not there: the link was asked for, not its end
+        item = _own(item, part)
     if item is None:
-        raise _foreign(path, [variable])
+        raise _foreign(path, [str(variable)])
+    if variable and isinstance(item, h5py.Group) and "OCTAVE_NEW_FORMAT" not in item.attrs:
+        inside = listed(item.keys())
+        raise CsiAuditError(f"{path}: {variable!r} is a group ({inside}), not an array.")
 
 
 def _foreign(path: Path, names: list[str]) -> CsiAuditError:
     return CsiAuditError(
-        f"{path}: {', '.join(map(repr, names))} points into another file, which is never "
+        f"{path}: {listed(map(repr, names))} points into another file, which is never "
         "followed. Copy its data into this file."
     )
 
 
 def hdf5_workspace(path: Path, variable: str | None = None) -> Workspace:
-    """Workspace of any HDF5 file; MATLAB v7.3 in MATLAB's axis order and types.
+    """Workspace of any HDF5 file; MATLAB v7.3 and Octave's in their own axis order and types.
+
+    A variable H of Octave's `save -hdf5` is a group H of `type` and `value`; a struct's value holds
+    its fields as such groups.
 
     Args:
         path: The file.
         variable: The array that is wanted: links into other files are refused by its name.
     Raises:
         CsiAuditError: truncated, foreign data, objects alone, more arrays than channels ever need.
+    Source: MathWorks, "MAT-File Versions" (7.3); Octave, libinterp/corefcn/ls-hdf5.cc.
     """
     arrays: dict[str, Array] = {}
     texts: dict[str, str] = {}
@@ -121,25 +158,47 @@ def hdf5_workspace(path: Path, variable: str | None = None) -> Workspace:
         _check_foreign(path, file, variable)
         attributes = {name: file.attrs[name] for name in file.attrs}
         owned = {name: _own(file, name) for name in file}
-        matlab = any("MATLAB_class" in item.attrs for item in owned.values() if item is not None)
-        for dataset in _own_datasets(file):
-            name = dataset.name.lstrip("/")
-            kind = _text(dataset.attrs.get("MATLAB_class"))
+        container = _container(owned.values())
+        for dataset in _own_datasets(file, set()):
+            name, kind = _named(dataset, container)
+            if name is None:
+                continue
             if len(arrays) == _MOST_ARRAYS:
                 raise CsiAuditError(f"{path} holds more than {_MOST_ARRAYS:,} arrays.")
             if kind == "char" or dataset.dtype.kind == "O":
                 texts |= _small_text(name, dataset, kind)
             elif _is_numeric(dataset):
-                arrays[name] = _Stored(path, dataset, matlab=matlab)
+                arrays[name] = _Stored(path, dataset, reverse=container != "HDF5")
         foreign = [name for name, item in owned.items() if item is None]
         if foreign and not any(len(array.shape) > 2 for array in arrays.values()):
             raise _foreign(path, foreign)
-        if matlab and not arrays:
+        if container == "MATLAB v7.3" and not arrays:
             refuse_objects(path, list(file))
-    container = "MATLAB v7.3" if matlab else "HDF5"
     return Workspace(
         path=path, container=container, arrays=arrays, texts=texts, attributes=attributes
     )
+
+
+def _container(items: Iterable[h5py.Dataset | h5py.Group | None]) -> str:
+    """ "MATLAB v7.3", "Octave HDF5" or "HDF5", by the attributes of what lies in the root."""
+    held = [item for item in items if item is not None]
+    found = (said for mark, said in _MARKS.items() if any(mark in item.attrs for item in held))
+    return next(found, "HDF5")
+
+
+def _named(dataset: h5py.Dataset, container: str) -> tuple[str | None, str | None]:
+    """A dataset's name in the workspace, None for no variable, and its class if it states one."""
+    name = dataset.name.lstrip("/")
+    if container != "Octave HDF5":
+        return name, _text(dataset.attrs.get("MATLAB_class"))
+    parts = name.split("/")  # H/value, s/value/H/value
+    if set(parts[1::2]) != {"value"} or len(parts) % 2 or "OCTAVE_EMPTY_MATRIX" in dataset.attrs:
+        return None, None
+    stated = _own(dataset.parent, "type")
+    kind = None
+    if isinstance(stated, h5py.Dataset) and stated.shape == () and stated.dtype.kind == "S":
+        kind = bytes(stated[()]) if stated.dtype.itemsize <= _MOST_TEXT else None
+    return "/".join(parts[0::2]), "char" if kind in (b"string", b"sq_string") else None
 
 
 def _is_numeric(dataset: h5py.Dataset) -> bool:
@@ -151,10 +210,13 @@ def _is_numeric(dataset: h5py.Dataset) -> bool:
 
 def _small_text(name: str, dataset: h5py.Dataset, kind: str | None) -> dict[str, str]:
     """Text of a MATLAB char array (uint16) or an HDF5 string, if there is a little of it."""
-    if dataset.size is None or not 0 < dataset.size <= 4096:
+    if dataset.size is None or not 0 < dataset.size <= _MOST_TEXT:
         return {}
     if kind == "char" and dataset.dtype.kind in "ui":
-        return {name: "".join(chr(code) for code in np.asarray(dataset[()]).ravel())}
+        codes = np.asarray(dataset[()]).ravel()
+        if codes.itemsize == 1:  # Octave's bytes
+            return {name: codes.tobytes().decode(errors="replace")}
+        return {name: "".join(chr(code & 0xFFFF) for code in codes.astype(np.int64))}
     if h5py.check_string_dtype(dataset.dtype) is not None and dataset.size == 1:
         value = np.asarray(dataset[()]).reshape(-1)[0]
         return {name: _text(value) or ""}
@@ -170,7 +232,8 @@ def _text(value: Any) -> str | None:
 def compact_layout(workspace: Workspace, options: ReadOptions) -> Opened | None:
     """Compact HDF5: h real [N, 2 n_rx, n_tx, n_sub], labels beside it, facts as attributes.
 
-    Told from other HDF5 by `power_db` beside h or an attribute `grid`, `domain` or `scale`.
+    Told from other HDF5 by what it says of itself: its attribute `scale` or `grid` is that of
+    `write_channels`, to the letter.
 
     Returns:
         None if the file is none.
@@ -179,7 +242,7 @@ def compact_layout(workspace: Workspace, options: ReadOptions) -> Opened | None:
     """
     name = options.variable or "h"
     path, said = workspace.path, workspace.attributes
-    marked = {"grid", "domain", "scale"} & said.keys() or "power_db" in workspace.arrays
+    marked = _text(said.get("scale")) == COMPACT_SCALE or _text(said.get("grid")) == COMPACT_GRID
     if workspace.container != "HDF5" or not marked or name not in workspace.arrays:
         return None
     array = workspace.arrays[name]
@@ -187,7 +250,8 @@ def compact_layout(workspace: Workspace, options: ReadOptions) -> Opened | None:
         return None
     if options.axes is not None:
         raise CsiAuditError(
-            f"axes must be left out for {path}: compact HDF5 is always [user, re/im, tx, sub]."
+            f"axes must be left out for {path}: compact HDF5 is always [user, re/im, tx, sub]. "
+            "If they are meant for another file of the command, convert that one first."
         )
     _check_compact(path, name, array)
     domain = _text(said.get("domain")) or "spatial-frequency"
@@ -209,15 +273,25 @@ def compact_layout(workspace: Workspace, options: ReadOptions) -> Opened | None:
         read=read,
         labels=labels_of(workspace, n, {name, "h", "power_db"}),
         format="compact HDF5",
+        variable=name,
         power_db=power_db,
         carrier_hz=as_number(said.get("carrier_hz")),
         bandwidth_hz=as_number(said.get("bandwidth_hz")),
         array=_text(said.get("antenna")),
         scenario=_text(said.get("scenario")),
         panel=None if panel is None else _panel(path, panel),
-        scaling="raw",
-        notices=left_out(workspace, n, {name, "power_db"}),
+        scaling="unit" if _text(said.get("scale")) == COMPACT_SCALE else "raw",
+        notices=(*_converted(said), *left_out(workspace, n, {name, "power_db"})),
     )
+
+
+def _converted(said: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `csi-audit convert` noted of the file that this one was made from."""
+    name, form = _text(said.get("converted_from_name")), _text(said.get("converted_as"))
+    if name is None:
+        return ()
+    rest = _text(said.get("converted_notices")) or ""
+    return (f"Converted from {name} ({form}). {rest}".strip(),)
 
 
 def _panel(path: Path, value: Any) -> tuple[int, int, int]:

@@ -22,7 +22,7 @@ from channels.opened import damaged
 from channels.support import CsiAuditError
 from channels.workspace import Array, LazyArray, Workspace, check_declared
 
-__all__ = ["is_npz", "numpy_workspace"]
+__all__ = ["numpy_workspace"]
 
 _MAGIC = b"\x93NUMPY"
 _MOST_MEMBERS = 4096
@@ -47,18 +47,6 @@ class _Header:
     def declared(self) -> int:
         """Bytes of the numbers."""
         return math.prod(self.shape) * self.dtype.itemsize
-
-
-def is_npz(path: Path) -> bool:
-    """Whether a file is a zip archive of .npy members, as `numpy.savez` writes."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except _DAMAGED:
-        return False
-    return any(name.endswith(".npy") for name in names) and not any(
-        name.endswith("data.pkl") for name in names
-    )
 
 
 def numpy_workspace(path: Path) -> Workspace:
@@ -99,7 +87,7 @@ def _workspace(path: Path, container: str, found: dict[str, Array]) -> Workspace
 def _pickled(path: Path, name: str) -> CsiAuditError:
     return CsiAuditError(
         f"{path}: {name} holds Python objects, which are stored as a pickle. Pickles are never "
-        "loaded: they could run any code. Save plain arrays: numpy.savez(file, h=h, los=los)."
+        "loaded: they could run any code. Save plain arrays: numpy.savez(file, h=h, is_los=is_los)."
     )
 
 

@@ -20,15 +20,20 @@ from torch import Tensor
 
 from channels.hdf5_groups import OwnGroup, read_all
 from channels.opened import LABELS, Opened, ReadOptions, as_number
-from channels.paths import check_sampling, energy_beyond_window, frequency_response
+from channels.paths import (
+    DEFAULT_SUBCARRIERS,
+    LOOKED_AT,
+    check_sampling,
+    energy_beyond_window,
+    frequency_response,
+    window_caution,
+)
 from channels.readers_hdf5 import opened_hdf5
 from channels.support import CsiAuditError
+from channels.workspace import listed
 
 __all__ = ["is_quadriga_paths", "open_quadriga_paths"]
 
-DEFAULT_SUBCARRIERS = 32
-LOOKED_AT = 256  # users whose delays are compared with the window when a file is opened
-MOST_BEYOND = 0.01  # share of energy beyond the window that goes unmentioned
 _BLOCK_VALUES = 1 << 21  # path coefficients a pass
 _MOST_LABEL = 1024  # numbers a user that a label may hold
 _KNOWN_VERSION = 2
@@ -95,7 +100,7 @@ def open_quadriga_paths(path: Path, options: ReadOptions) -> Opened:
         sampler = _Sampler(path, users, bandwidth_hz, int(n_sub))
         if options.n_sub is None:
             notices.append(f"Sampled at {n_sub} subcarriers (default); choose with n_sub=.")
-        notices += sampler.wrapped(root)
+        cautions = sampler.wrapped(root)
     labels = _labels(columns, users, dims)
     return Opened(
         shape=(len(users), *users[0].shape[:2], int(n_sub)),
@@ -107,6 +112,7 @@ def open_quadriga_paths(path: Path, options: ReadOptions) -> Opened:
         format="QuaDRiGa paths (HDF5)",
         scaling="raw",
         notices=tuple(notices),
+        cautions=cautions,
     )
 
 
@@ -261,7 +267,7 @@ def _columns(users: Sequence[_User], notices: list[str]) -> dict[str, np.ndarray
             left_out.append(name)
     if left_out:
         notices.append(
-            f"Not taken as labels: {', '.join(left_out)} (text, or not of one size everywhere)."
+            f"Not taken as labels: {listed(left_out)} (text, or not of one size everywhere)."
         )
     return columns
 
@@ -361,15 +367,12 @@ class _Sampler:
                 ).numpy()
         return h
 
-    def wrapped(self, root: OwnGroup) -> list[str]:
+    def wrapped(self, root: OwnGroup) -> tuple[str, ...]:
         """A sentence if the first users have energy beyond the delay window, else none."""
-        share = partial(energy_beyond_window, bandwidth_hz=self._bandwidth_hz, n_sub=self._n_sub)
+        hz, n = self._bandwidth_hz, self._n_sub
+        share = partial(energy_beyond_window, bandwidth_hz=hz, n_sub=n)
         shares = [share(coeff, delay_s) for _, coeff, delay_s in self._blocks(root, 0, LOOKED_AT)]
-        beyond = float(torch.cat(shares).nanmean())
-        window_us = 1e6 * self._n_sub / self._bandwidth_hz
-        wraps = f"{100 * beyond:.1f} % of the path energy lies beyond the delay window n_sub/"
-        wraps += f"bandwidth = {window_us:.3g} us and wraps around; a larger n_sub holds it."
-        return [wraps] if beyond > MOST_BEYOND else []
+        return window_caution(torch.cat(shares), bandwidth_hz=hz, n_sub=n)
 
     def _blocks(
         self, root: OwnGroup, start: int, stop: int

@@ -16,25 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from channels.file_checks import recognise
 from channels.opened import damaged
 from channels.support import CsiAuditError
 from channels.workspace import Array, Workspace, check_declared
 
-__all__ = ["is_torch_zip", "torch_workspace"]
+__all__ = ["torch_workspace"]
 
 _DEEPEST, _MOST_ENTRIES = 8, 4096
 _MOST_PICKLE = 1 << 26  # bytes of the index that names the tensors
-_BAD_ZIP = (OSError, EOFError, ValueError, zipfile.BadZipFile)
 _WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}  # numpy lacks these
-
-
-def is_torch_zip(path: Path) -> bool:
-    """Whether a file is a zip archive with the index `torch.save` writes, NAME/data.pkl."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("data.pkl") for name in archive.namelist())
-    except _BAD_ZIP:
-        return False
 
 
 def torch_workspace(path: Path) -> Workspace:
@@ -44,19 +35,15 @@ def torch_workspace(path: Path) -> Workspace:
     Raises:
         CsiAuditError: no such file, truncated, or it holds objects beside tensors, numbers, text.
     """
-    if not is_torch_zip(path):
-        raise CsiAuditError(
-            f"{path} is no zip archive of torch.save. Files of PyTorch before 1.6 are pickles, "
-            'which are never loaded: load it yourself and save again with torch.save({"h": h}, '
-            "file)."
-        )
+    if recognise(path) != "torch":
+        raise CsiAuditError(f"{path} is no file of torch.save. Read it by channels.load_channels.")
     _check_archive(path)
     try:
         found = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise CsiAuditError(
             f"{path} holds Python objects beside tensors, which are never loaded: they could run "
-            'any code. Save plain tensors: torch.save({"h": h, "los": los}, file).'
+            'any code. Save plain tensors: torch.save({"h": h, "is_los": is_los}, file).'
         ) from error
     except Exception as error:  # torch raises a dozen kinds on damaged archives
         raise damaged(path, error) from error

@@ -98,7 +98,7 @@ class Reading:
         self.n_sub = self._subcarriers(options.n_sub)
         self.found = None
         self._told = options.offset if opened.scaling == "detect" else None
-        if options.offset and opened.scaling == "raw":
+        if options.offset and opened.scaling in ("raw", "unit"):
             raise CsiAuditError(
                 f"offset must be left out for {path}: {opened.format} has none by definition; got "
                 f"{options.offset}."
@@ -140,6 +140,9 @@ class Reading:
         else:
             n_rx, n_tx, n_bin = self.opened.shape[1:]
             found = told_offset(offset or 0.0, (2 * n_rx, n_tx, n_bin))
+            if self.opened.scaling == "unit":
+                norm = math.sqrt(n_rx * n_tx * n_bin)
+                found = replace(found, scaling="sample_norm", scale=norm)
         return replace(found, domain=self.opened.domain, panel=self.opened.panel)
 
     def _grid(self, bandwidth_hz: float | None) -> Grid:
@@ -165,6 +168,7 @@ class Reading:
             scenario=self.opened.scenario,
             convention=self.convention,
             notices=self.notices,
+            variable=self.opened.variable,
         )
 
     @property

@@ -5,20 +5,27 @@ that an axis order alone cannot name. Knows no format.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from channels.axes import complex_of
+from channels.lazy_rows import read_runs
 from channels.opened import ReadOptions
-from channels.paths import check_sampling, energy_beyond_window, frequency_response
-from channels.readers_paths import DEFAULT_SUBCARRIERS, LOOKED_AT, MOST_BEYOND
+from channels.paths import (
+    DEFAULT_SUBCARRIERS,
+    LOOKED_AT,
+    check_sampling,
+    energy_beyond_window,
+    frequency_response,
+    window_caution,
+)
 from channels.support import CsiAuditError
 from channels.workspace import Array, Workspace
 
-__all__ = ["Rows", "gathered", "reshaped", "sampled"]
-
-_GAP = 8  # users in between that are read along rather than fetched apart
+__all__ = ["Joined", "Rows", "Sampled", "gathered", "reshaped", "sampled"]
 
 # (start, stop) -> coefficients (n, n_rx, n_tx, P), delays [s] (n, P) or (n, n_rx, n_tx, P)
 Paths = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
@@ -57,15 +64,42 @@ def reshaped(array: Array, row: Sequence[int]) -> Rows:
 
 
 def gathered(array: Array, kept: np.ndarray) -> Rows:
-    """Users `kept`, ascending numbers of rows; neighbours are read together."""
+    """Users `kept`, ascending numbers of rows; neighbours are read together (`read_runs`)."""
 
     def fetch(start: int, stop: int) -> np.ndarray:
-        wanted = kept[start:stop]
-        runs = np.split(wanted, np.flatnonzero(np.diff(wanted) > _GAP) + 1)
-        parts = [np.asarray(array[r[0] : r[-1] + 1])[r - r[0]] for r in runs if len(r)]
+        runs = read_runs(kept[start:stop])
+        parts = [np.asarray(array[run[0] : run[-1] + 1])[run - run[0]] for run in runs]
         return np.concatenate(parts) if parts else np.asarray(array[0:0])
 
     return Rows((len(kept), *array.shape[1:]), array.dtype, fetch)
+
+
+class Joined:
+    """re + j im of two real arrays of one shape, joined when they are sliced."""
+
+    def __init__(self, re: Array, im: Array) -> None:
+        self._re, self._im = re, im
+        self.shape = tuple(re.shape)
+        self.dtype = np.result_type(re.dtype, im.dtype, np.complex64)
+
+    def __getitem__(self, key: Any) -> Any:
+        return complex_of(np.asarray(self._re[key]), np.asarray(self._im[key]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Users that are held as paths, on subcarriers.
+
+    Attributes:
+        rows: [user, rx, tx, subcarrier].
+        bandwidth_hz: Over which they are sampled [Hz].
+        notices, cautions: As in `Opened`.
+    """
+
+    rows: Rows
+    bandwidth_hz: float
+    notices: tuple[str, ...]
+    cautions: tuple[str, ...]
 
 
 def sampled(
@@ -76,7 +110,7 @@ def sampled(
     *,
     bandwidth_hz: float | None,
     n_sub: int | None = None,
-) -> tuple[Rows, float, tuple[str, ...]]:
+) -> Sampled:
     """Frequency responses of users that are held as paths (see `paths.frequency_response`).
 
     Args:
@@ -85,8 +119,6 @@ def sampled(
         paths: Coefficients and delays of users.
         antennas: (N, n_rx, n_tx).
         bandwidth_hz, n_sub: What the file says; None if it does not.
-    Returns:
-        Array [user, rx, tx, subcarrier], the bandwidth [Hz] and notices.
     Raises:
         CsiAuditError: no bandwidth, or a grid that makes no sense.
     """
@@ -107,16 +139,15 @@ def sampled(
         return response.numpy()
 
     looked_at = _without_absent(*paths(0, min(antennas[0], LOOKED_AT)))
-    beyond = float(energy_beyond_window(*looked_at, bandwidth_hz=hz, n_sub=n).nanmean())
-    notices = []
-    if options.n_sub is None and n_sub is None:
-        notices.append(f"Sampled at {n} subcarriers (default); choose with n_sub=.")
-    if beyond > MOST_BEYOND:
-        notices.append(
-            f"{100 * beyond:.1f} % of the path energy lies beyond the delay window n_sub/bandwidth "
-            f"= {1e6 * n / hz:.3g} us and wraps around; a larger n_sub holds it."
-        )
-    return Rows((*antennas, n), np.dtype(np.complex64), fetch), hz, tuple(notices)
+    shares = energy_beyond_window(*looked_at, bandwidth_hz=hz, n_sub=n)
+    defaulted = options.n_sub is None and n_sub is None
+    said = f"Sampled at {n} subcarriers (default); choose with n_sub=."
+    return Sampled(
+        rows=Rows((*antennas, n), np.dtype(np.complex64), fetch),
+        bandwidth_hz=hz,
+        notices=(said,) if defaulted else (),
+        cautions=window_caution(shares, bandwidth_hz=hz, n_sub=n),
+    )
 
 
 def _without_absent(coeff: np.ndarray, delay_s: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,18 +9,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from channels.support import CsiAuditError, did_you_mean
 
-__all__ = ["Array", "LazyArray", "Workspace", "check_declared"]
+__all__ = ["Array", "LazyArray", "Workspace", "check_declared", "listed"]
 
 _MOST_COMPRESSED = 1100  # deflate cannot pass 1032 : 1
 _SMALL = 1 << 24  # bytes that need no proof
+_MOST_LISTED = 12  # names in a message
+_Held = TypeVar("_Held")
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first names of a long list, for messages.
+
+    >>> listed(["a", "b"])
+    'a, b'
+    >>> listed(map(str, range(20)))
+    '0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 8 more'
+    """
+    held = list(names)
+    more = len(held) - _MOST_LISTED
+    return ", ".join(held[:_MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 class Array(Protocol):
@@ -66,7 +81,8 @@ class Workspace:
 
     Attributes:
         path: The file.
-        container: Name for people: "MATLAB v5", "MATLAB v7.3", "HDF5", "npz", "npy", "PyTorch".
+        container: Name for people: "MATLAB v5", "MATLAB v7.3", "Octave HDF5", "HDF5", "npz",
+            "npy", "PyTorch".
         arrays: Numeric arrays by name; nested ones by "outer/inner". MATLAB's in MATLAB's axis
             order.
         texts: Character arrays and strings.
@@ -91,9 +107,17 @@ class Workspace:
         """A small array, read whole."""
         return np.asarray(self.arrays[name][()])
 
-    def listed(self) -> str:
-        """Names and shapes, for messages."""
-        return ", ".join(f"{k} {tuple(v.shape)}" for k, v in self.arrays.items()) or "no arrays"
+    def listed(self, names: Iterable[str] | None = None) -> str:
+        """Names and shapes, by default of all arrays, for messages."""
+        held = self.arrays if names is None else names
+        return listed(f"{name} {self.shape(name)}" for name in held) or "no arrays"
+
+    def beside(self, name: str) -> Workspace:
+        """What lies around an array, under plain names: of `a/b/h` the arrays and texts of a/b,
+        then those of a, then those of the top level; of one name the nearest."""
+        folders = name.split("/")[:-1]
+        places = ["/".join([*folders[:depth], ""]) for depth in range(len(folders) + 1)]
+        return replace(self, arrays=_near(self.arrays, places), texts=_near(self.texts, places))
 
     def choose(self, wanted: str | None, defaults: Iterable[str]) -> str:
         """Name of the array that holds the channels.
@@ -124,10 +148,20 @@ class Workspace:
                 f"{self.path} has no array of 3 or 4 axes, [user, antenna, subcarrier] or "
                 f"[user, rx, tx, subcarrier]; it has: {self.listed()}."
             )
-        listed = ", ".join(f"{name} {self.shape(name)}" for name in candidates)
         raise CsiAuditError(
-            f"{self.path} has several arrays; choose one with --variable: {listed}."
+            f"{self.path} has several arrays; choose one with --variable: "
+            f"{self.listed(candidates)}."
         )
+
+
+def _near(held: Mapping[str, _Held], places: Iterable[str]) -> dict[str, _Held]:
+    """What lies in folders, each "" or "outer/", by its last name; of one name the last one's."""
+    return {
+        name.removeprefix(place): value
+        for place in places
+        for name, value in held.items()
+        if name.startswith(place) and "/" not in name.removeprefix(place)
+    }
 
 
 def check_declared(path: Path, name: str, shape: tuple[int, ...], width: int, stored: int) -> None:

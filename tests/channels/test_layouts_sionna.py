@@ -93,6 +93,18 @@ def test_frequency_responses(tmp_path: Path, ending: str) -> None:
     assert "Its 3 receivers a batch example are users of their own." in said
 
 
+def test_facts_and_labels_of_the_tensors_own_folder(tmp_path: Path) -> None:
+    a, tau = drawn()
+    los = np.arange(B * R).reshape(B, R) % 2 == 0
+    inner = {"a": a, "tau": tau, "is_los": los, "carrier_frequency": 3.5e9, "fft_size": 16}
+    about: dict[str, Any] = {f"sim/{name}": value for name, value in inner.items()}
+    path = save(tmp_path / "s.npz", **about, bandwidth_hz=1e7, carrier_frequency=1e9)
+    channels = load_channels(path)
+    assert channels.h.shape == (B * R, N_RX, N_TX, 16)
+    assert (channels.grid.carrier_hz, channels.grid.bandwidth_hz) == (3.5e9, 1e7)
+    assert channels.label("is_los").tolist() == los.ravel().tolist()
+
+
 def test_one_receiver_and_ray_tracer_without_batch(tmp_path: Path) -> None:
     h = cir_to_ofdm(*drawn(batch=20, n_rx=1), centred=True)
     path = save(tmp_path / "a.npz", anything=h, speed=np.arange(20.0))

@@ -1,5 +1,6 @@
 """`frequency_response` against QuaDRiGa's own, a direct double sum, and mutants that must fail."""
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from channels import CsiAuditError, paths, to_angular_delay
-from channels.paths import energy_beyond_window, frequency_response
+from channels.paths import energy_beyond_window, frequency_response, window_caution
 
 BANDWIDTH_HZ = 10e6
 N_SUB = 32
@@ -352,3 +353,14 @@ def test_bad_grids(
 ) -> None:
     with pytest.raises(CsiAuditError, match=re.escape(message)):
         function(**paths_with(), bandwidth_hz=bandwidth_hz, n_sub=n_sub)
+
+
+@pytest.mark.unit
+def test_window_caution() -> None:
+    said = window_caution(torch.tensor([0.0, 0.25, math.nan]), bandwidth_hz=2e7, n_sub=32)
+    assert said == (
+        "12.5 % of the path energy lies beyond the delay window n_sub/bandwidth = 1.6 us and wraps "
+        "around; a larger n_sub holds it.",
+    )
+    for few in ([0.01], [math.nan], []):
+        assert window_caution(torch.tensor(few), bandwidth_hz=2e7, n_sub=32) == ()

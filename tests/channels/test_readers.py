@@ -12,6 +12,7 @@ import scipy.io
 import torch
 
 from channels import ChannelSet, CsiAuditError, load_channels, write_channels
+from channels.opened import COMPACT_GRID, COMPACT_SCALE
 from channels.sample import sample_path
 
 pytestmark = pytest.mark.unit
@@ -65,7 +66,7 @@ def compact(tmp_path: Path) -> Callable[..., Path]:
             for name, value in datasets.items():
                 if value is not None:
                     file[name] = value
-            file.attrs.update({"bandwidth_hz": 1e7, **(attributes or {})})
+            file.attrs.update({"bandwidth_hz": 1e7, "scale": COMPACT_SCALE, **(attributes or {})})
         return tmp_path / "channels.h5"
 
     return write
@@ -119,7 +120,7 @@ def test_mat_v5(mat: Callable[..., Path]) -> None:
 
 def test_unknown_facts_are_none(tmp_path: Path) -> None:
     scipy.io.savemat(tmp_path / "a.mat", {"anything": draw(N, N_TX, N_SUB)})
-    channels = load_channels(tmp_path / "a.mat")
+    channels = load_channels(tmp_path / "a.mat", axes="user,tx,sub")
     assert channels.grid.carrier_hz is None
     assert channels.grid.bandwidth_hz is None
     assert channels.grid.array is None
@@ -225,7 +226,7 @@ def test_compact_labels_are_numeric_columns_of_this_file(compact: Callable[..., 
 
 def test_a_chosen_variable_leaves_h_no_label(compact: Callable[..., Path]) -> None:
     other = np.ones((N, 2, N_TX, N_SUB))
-    file = compact({"grid": "f_k = k*bandwidth/n_sub"}, g=other)
+    file = compact(g=other)
     assert load_channels(file, variable="g").labels == {}
 
 
@@ -237,7 +238,7 @@ def test_what_is_too_large_for_a_label_is_left_out_and_said(compact: Callable[..
 
 @pytest.mark.parametrize("name", ["is_los", "power_db"])
 def test_absurd_labels_are_refused(compact: Callable[..., Path], name: str) -> None:
-    file = compact({"grid": "f_k = k*bandwidth/n_sub"}, power_db=None)
+    file = compact(power_db=None)
     with h5py.File(file, "a") as raw:  # declared, never written: a few bytes on the disk
         raw.create_dataset(name, (N, 10**12), "<f4", chunks=(1, 1024))
     message = (
@@ -245,6 +246,33 @@ def test_absurd_labels_are_refused(compact: Callable[..., Path], name: str) -> N
     )
     with pytest.raises(CsiAuditError, match=message):
         load_channels(file)
+
+
+@pytest.mark.parametrize(
+    "said", [{"scale": COMPACT_SCALE}, {"grid": COMPACT_GRID}], ids=["scale", "grid"]
+)
+def test_compact_is_told_by_what_it_says(compact: Callable[..., Path], said: Any) -> None:
+    file = compact({"scale": "", **said}, power_db=None)
+    assert load_channels(file).source.format == "compact HDF5"
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"scale": "to [0, 1]"}, {"grid": "even"}, {"domain": "spatial-frequency"}]
+)
+def test_foreign_planes_are_not_taken_for_compact(
+    compact: Callable[..., Path], said: dict[str, str]
+) -> None:
+    """Planes about 0.5 beside a power_db: whoever reads them as compact leaves the 0.5 in."""
+    h = draw(200, 1, N_TX, N_SUB)[:, 0]
+    planes, gain = np.stack((h.real, h.imag), 1), np.zeros(200)
+    file = compact(
+        {"scale": "", **said}, h=planes / (2 * np.abs(planes).max()) + 0.5, power_db=gain
+    )
+    with pytest.raises(CsiAuditError, match=r"h holds real numbers.*--axes user,reim,tx,sub"):
+        load_channels(file)
+    channels = load_channels(file, axes="user,reim,tx,sub")
+    unit = h / np.sqrt((np.abs(h) ** 2).mean((1, 2), keepdims=True))
+    np.testing.assert_allclose(channels.h[:, 0].numpy(), unit, atol=1e-5)
 
 
 # --- Real files -----------------------------------------------------------------------------------
@@ -463,7 +491,7 @@ def test_wrong_axes(mat: Callable[..., Path], axes: str, message: str) -> None:
 
 def test_axes_of_compact_are_fixed(compact: Callable[..., Path]) -> None:
     with pytest.raises(CsiAuditError, match=r"axes must be left out for .*compact HDF5 is always"):
-        load_channels(compact({"grid": "f_k = k*bandwidth/n_sub"}), axes="user,tx,sub")
+        load_channels(compact(), axes="user,tx,sub")
 
 
 # --- Data that lie elsewhere ----------------------------------------------------------------------

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.opened import ReadOptions
-from channels.row_views import Rows, gathered, reshaped, sampled
+from channels.row_views import Joined, Rows, Sampled, gathered, reshaped, sampled
 from channels.support import CsiAuditError
 from channels.workspace import Workspace
 
@@ -27,6 +27,15 @@ def test_reshaped() -> None:
     view = reshaped(FLAT, (2, 3, 4))
     assert view.shape == (7, 2, 3, 4)
     np.testing.assert_array_equal(view[2:5, 1:, :, 0:2], FLAT.reshape(7, 2, 3, 4)[2:5, 1:, :, 0:2])
+
+
+def test_joined() -> None:
+    im = (FLAT + 100).astype(np.float32)
+    both = Joined(FLAT, im)
+    assert both.shape == FLAT.shape
+    assert both.dtype == np.dtype(np.complex128)
+    for key in (slice(2, 5), (slice(1, 6, 2), slice(3, 5)), (), 3):
+        np.testing.assert_array_equal(both[key], (FLAT + 1j * im)[key])
 
 
 @given(
@@ -62,7 +71,7 @@ COEFF = np.array([[[[1.0, 0.5j]]], [[[2.0, np.nan]]]])
 DELAY = np.array([[1e-7, 3e-7], [2e-7, np.nan]])
 
 
-def response(options: ReadOptions, delay: np.ndarray = DELAY, hz: float | None = None) -> tuple:  # type: ignore[type-arg]
+def response(options: ReadOptions, delay: np.ndarray = DELAY, hz: float | None = None) -> Sampled:
     return sampled(
         WORKSPACE,
         options,
@@ -75,21 +84,24 @@ def response(options: ReadOptions, delay: np.ndarray = DELAY, hz: float | None =
 @pytest.mark.parametrize("pairwise", [False, True])
 def test_sampled_follows_the_definition(pairwise: bool) -> None:
     delay = DELAY[:, None, None] if pairwise else DELAY
-    rows, hz, notices = response(ReadOptions(n_sub=8, bandwidth_hz=1e7), delay)
+    found = response(ReadOptions(n_sub=8, bandwidth_hz=1e7), delay)
+    rows = found.rows
     f = np.arange(8) * 1e7 / 8
     turn = np.exp(-2j * np.pi * f * DELAY[..., None])  # NaN of the absent path stays out of the sum
     truth = np.stack([turn[0, 0] + 0.5j * turn[0, 1], 2 * turn[1, 0]])
-    assert (rows.shape, hz, notices) == ((2, 1, 1, 8), 1e7, ())
+    assert (rows.shape, found.bandwidth_hz) == ((2, 1, 1, 8), 1e7)
+    assert (found.notices, found.cautions) == ((), ())
     np.testing.assert_allclose(rows[0:2][:, 0, 0], truth, atol=1e-6)
     np.testing.assert_allclose(rows[1:2][:, 0, 0], truth[1:], atol=1e-6)
 
 
 def test_sampled_defaults_and_window() -> None:
-    rows, hz, notices = response(ReadOptions(), hz=4e8)
-    assert (rows.shape[3], hz) == (32, 4e8)
-    assert notices[0] == "Sampled at 32 subcarriers (default); choose with n_sub=."
-    assert "lies beyond the delay window n_sub/bandwidth = 0.08 us" in notices[1]
-    assert response(ReadOptions(bandwidth_hz=1e7), hz=4e8)[1] == 1e7
+    found = response(ReadOptions(), hz=4e8)
+    assert (found.rows.shape[3], found.bandwidth_hz) == (32, 4e8)
+    assert found.notices == ("Sampled at 32 subcarriers (default); choose with n_sub=.",)
+    assert len(found.cautions) == 1
+    assert "lies beyond the delay window n_sub/bandwidth = 0.08 us" in found.cautions[0]
+    assert response(ReadOptions(bandwidth_hz=1e7), hz=4e8).bandwidth_hz == 1e7
 
 
 def test_sampled_without_bandwidth() -> None:

@@ -44,6 +44,10 @@ def test_convert_writes_what_was_read(
     gain = 10 ** (again.power_db.double().numpy() / 20)
     np.testing.assert_allclose(again.h.numpy() * gain[:, None, None, None], h, atol=1e-5)
     assert again.grid.bandwidth_hz == 2e7
+    (notice,) = again.source.notices
+    assert notice.startswith("Converted from fr.npy (npy, [rx, tx, sub, user]). The centre of")
+    assert again.source.convention is not None
+    assert "unit power per user" in again.source.convention.describe_stored()
     with h5py.File(out) as file:
         assert file.attrs["converted_from_name"] == "fr.npy"
         assert len(file.attrs["converted_from_sha256"]) == 64
