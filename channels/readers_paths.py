@@ -81,7 +81,6 @@ def open_quadriga_paths(path: Path, options: ReadOptions) -> Opened:
     has a value a path (angles, lengths, interactions) is no label.
 
     Args:
-        path: The file.
         options: n_sub (default 32); bandwidth_hz (default: the file's own par_bandwidth_hz).
     Raises:
         CsiAuditError: no bandwidth, no coefficients, parts that are missing, foreign or of
@@ -358,13 +357,11 @@ class _Sampler:
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Users start..stop-1, complex64 (n, n_rx, n_tx, n_sub)."""
-        n = len(range(len(self._users))[start:stop])
-        h = np.empty((n, *self._antennas, self._n_sub), np.complex64)
+        n, hz, n_sub = len(self._users[start:stop]), self._bandwidth_hz, self._n_sub
+        h = np.empty((n, *self._antennas, n_sub), np.complex64)
         with opened_hdf5(self._path) as file:
             for part, coeff, delay_s in self._blocks(OwnGroup(self._path, file.id), start, stop):
-                h[part] = frequency_response(
-                    coeff, delay_s, bandwidth_hz=self._bandwidth_hz, n_sub=self._n_sub
-                ).numpy()
+                h[part] = frequency_response(coeff, delay_s, bandwidth_hz=hz, n_sub=n_sub).numpy()
         return h
 
     def wrapped(self, root: OwnGroup) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from csi_audit.command_line import EXIT_BAD_INPUT, main
 pytestmark = pytest.mark.end_to_end
 
 
-def channels(n_tx: int = 32, n: int = 20) -> npt.NDArray[np.complex64]:
+def channels(n_tx: int = 32, n: int = 40) -> npt.NDArray[np.complex64]:
     """Random channels (n, n_tx, 32) as QuaDRiGa scales them."""
     random = np.random.default_rng(0)
     shape = (n, n_tx, 32)
