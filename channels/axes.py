@@ -101,16 +101,13 @@ class AxisOrder:
             at[self.names.index("user")] = slice(start, stop)
         part = np.asarray(array[tuple(at)])
         target = [name for name in ("user", "rx", *_TRANSMIT, "sub", "delay") if name in self.names]
-        ones = [name for name in self.names if name == "one"]
         order = [self.names.index(name) for name in target]
-        drop = [i for i, name in enumerate(self.names) if name == "one"]
+        ones = [i for i, name in enumerate(self.names) if name == "one"]
         if "reim" in self.names:
-            part = part.transpose([*order, *drop, self.names.index("reim")])
+            part = part.transpose([*order, *ones, self.names.index("reim")])
             part = complex_of(part[..., 0], part[..., 1])
         else:
-            part = part.transpose([*order, *drop])
-        if ones:
-            part = part.reshape(part.shape[: len(order)])
+            part = part.transpose([*order, *ones])
         size = self.sizes(array.shape) | {"user": len(range(start, stop))}
         n_tx = math.prod(size[name] for name in _TRANSMIT)
         full = (size["user"], size["rx"], n_tx, size["sub"] * size["delay"])
