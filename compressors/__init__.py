@@ -6,16 +6,10 @@ Imports channels alone. Importing this loads neither lightning nor matplotlib: t
 
 from compressors.audit_space import AuditedCompressor, Compressor, in_audit_space
 from compressors.klt import Klt
+from compressors.loading import NamedCompressor, bundled_compressors, load_compressor
 from compressors.metrics import nmse, nmse_db, sgcs
 from compressors.preflight import check_compressor
-from compressors.zoo import (
-    CompressorSpec,
-    NamedCompressor,
-    build_compressor,
-    bundled_compressors,
-    load_compressor,
-    save_compressor,
-)
+from compressors.zoo import CompressorSpec, build_compressor, save_compressor
 
 __all__ = [
     "AuditedCompressor",

@@ -25,8 +25,8 @@ from channels.channel_domain import ChannelDomain
 from channels.channel_set import ChannelSet, audit_space
 from channels.run_folder import claim_folder
 from compressors.audit_space import in_audit_space
+from compressors.loading import NamedCompressor, load_compressor
 from compressors.preflight import check_compressor, check_gradient, check_panel
-from compressors.zoo import NamedCompressor, load_compressor
 from csi_audit import __version__, summary
 from csi_audit.base import Base, load_base
 from csi_audit.configs import RunConfig

@@ -19,8 +19,8 @@ from channels.randomness import seeded_generator
 from channels.run_folder import AnotherConfigError
 from channels.sample import sample_path
 from channels.support import CsiAuditError
+from compressors.loading import bundled_compressors
 from compressors.plans import COMPRESSOR_PLAN, Plan
-from compressors.zoo import bundled_compressors
 from csi_audit.auditing import audit, run_directory, write_report_again
 from csi_audit.configs import (
     BASE_PLAN,
@@ -149,7 +149,7 @@ def fit_base_model(settings: FitBaseConfig) -> None:
 def fit_neural_compressor(settings: FitCompressorConfig) -> None:
     """Train a compressor; goes on where an interrupted training was."""
     from compressors.compressor_training import CompressorRecipe, fit_compressor
-    from compressors.zoo import load_compressor
+    from compressors.loading import load_compressor
 
     _set_threads(settings.threads)
     torch_device(settings.device)

@@ -10,7 +10,7 @@ from torch import Tensor
 from channels.channel_domain import ChannelDomain
 from channels.support import CsiAuditError
 from compressors.audit_space import in_audit_space
-from compressors.zoo import NamedCompressor
+from compressors.loading import NamedCompressor
 from csi_audit.losses import NmseLoss, OwnMseLoss, SgcsLoss, in_blocks
 
 Array = npt.NDArray[np.float64]

@@ -17,8 +17,8 @@ from torch import Tensor
 from channels.channel_set import ChannelSet
 from compressors.audit_space import in_audit_space
 from compressors.klt import Klt
+from compressors.loading import NamedCompressor, bundled_compressors, load_compressor
 from compressors.metrics import nmse_db
-from compressors.zoo import NamedCompressor, bundled_compressors, load_compressor
 from csi_audit.estimate import exceedance, expectation, weighted_expectation
 from csi_audit.losses import NmseLoss, in_blocks
 from csi_audit.measuring import LOSSES, Measured

@@ -20,9 +20,9 @@ from compressors import (
     bundled_compressors,
     in_audit_space,
     load_compressor,
+    loading,
     nmse,
     save_compressor,
-    zoo,
 )
 
 SHAPE = (2, 8, 8)
@@ -175,7 +175,7 @@ def test_bundled_compressors_load_and_keep_their_promise() -> None:
 
 @pytest.mark.unit
 def test_a_name_that_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "bundled_compressors", lambda: {"crnet-16": Path("crnet-16")})
+    monkeypatch.setattr(loading, "bundled_compressors", lambda: {"crnet-16": Path("crnet-16")})
     message = (
         r"compressor 'crnet16' is neither bundled nor a file\. Did you mean 'crnet-16'\? "
         r"Your own code is named as file\.py:Class\."
