@@ -3,8 +3,8 @@
 A guided chain needs grad f(x, sigma, D(x, sigma)) in x alone: one evaluation forward, one backward.
 """
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -81,6 +81,7 @@ def gradients(value: Tensor, *points: Tensor) -> tuple[Tensor | None, ...]:
     return torch.autograd.grad(value.sum(), points, allow_unused=True)
 
 
+Part = TypeVar("Part")
 Progress = Callable[[int], None]
 """Called with the number of denoiser evaluations just made."""
 
@@ -91,7 +92,8 @@ class CountedDenoiser:
     Args:
         denoiser: What is evaluated.
         device: Where; samples live on the CPU.
-        batch_size: Samples a call; changes nothing but rounding.
+        batch_size: Samples a call at most; halved where the memory of the device does not hold as
+            many. Changes nothing but rounding.
         progress: Told of every batch.
     """
 
@@ -109,26 +111,65 @@ class CountedDenoiser:
         self.evaluations = 0
 
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        parts = []
-        for batch, s in self._batches(x, sigma):
+        def evaluate(batch: Tensor, s: Tensor) -> Tensor:
             with torch.inference_mode():
-                parts.append(self.inner(batch.to(self.device), s.to(self.device)).to(x.device))
-            self._count(len(batch))
-        return torch.cat(parts)  # outside inference mode: an ordinary tensor
+                return self.inner(batch.to(self.device), s.to(self.device)).to(x.device)
+
+        # joined outside inference mode: an ordinary tensor
+        return torch.cat(self._in_batches(evaluate, x, sigma, price=1))
 
     def value_and_gradient(self, x: Tensor, sigma: Tensor | float, f: Functional) -> WithGradient:
         """f and its gradient through the denoiser; the backward pass counts as an evaluation."""
-        parts = []
-        for batch, s in self._batches(x, sigma):
-            parts.append(value_and_gradient(self.inner, batch, s, f, device=self.device))
-            self._count(2 * len(batch))
+
+        def evaluate(batch: Tensor, s: Tensor) -> WithGradient:
+            return value_and_gradient(self.inner, batch, s, f, device=self.device)
+
+        parts = self._in_batches(evaluate, x, sigma, price=2)
         return WithGradient(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
-    def _batches(self, x: Tensor, sigma: Tensor | float) -> Iterator[tuple[Tensor, Tensor]]:
+    def _in_batches(
+        self,
+        evaluate: Callable[[Tensor, Tensor], Part],
+        x: Tensor,
+        sigma: Tensor | float,
+        *,
+        price: int,
+    ) -> list[Part]:
+        """Each batch evaluated and counted; where one does not fit, this and all later are halved.
+
+        No samples make one empty batch.
+        """
         level = torch.as_tensor(sigma, dtype=x.dtype).expand(len(x))
-        return zip(x.split(self.batch_size), level.split(self.batch_size), strict=True)
+        parts: list[Part] = []
+        done = 0
+        while done < len(x) or not parts:
+            size = self.batch_size
+            batch, s = x[done : done + size], level[done : done + size]
+            made = _if_it_fits(evaluate, batch, s)
+            if made is None:
+                self.batch_size = len(batch) // 2
+                continue
+            parts.append(made)
+            self._count(price * len(batch))
+            done += size
+        return parts
 
     def _count(self, evaluations: int) -> None:
         self.evaluations += evaluations
         if self.progress is not None:
             self.progress(evaluations)
+
+
+def _if_it_fits(
+    evaluate: Callable[[Tensor, Tensor], Part], batch: Tensor, s: Tensor
+) -> Part | None:
+    """evaluate(batch, s); None where the device's memory ran out and the batch can be smaller."""
+    try:
+        return evaluate(batch, s)
+    except torch.OutOfMemoryError:
+        if len(batch) < 2:
+            raise
+    # outside the handler, so that the failed batch is let go first
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()
+    return None

@@ -60,6 +60,51 @@ def test_counted_denoiser_splits_counts_and_tells(gaussian: Any) -> None:
     assert not counted(x, 2.0).is_inference()  # or nothing downstream could work in place
 
 
+class Cramped:
+    """A denoiser whose device holds no more than `room` samples."""
+
+    def __init__(self, plain: Any, room: int) -> None:
+        self.plain, self.room, self.event_shape = plain, room, plain.event_shape
+        self.tried: list[int] = []
+
+    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        self.tried.append(len(x))
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError(f"no room for {len(x)}")
+        out: Tensor = self.plain(x, sigma)
+        return out
+
+
+@pytest.mark.unit
+def test_a_batch_that_does_not_fit_is_halved_for_good() -> None:
+    cramped, told = Cramped(MIXTURE, room=3), list[int]()
+    counted = CountedDenoiser(cramped, batch_size=256, progress=told.append)
+    x, sigma = points(10)
+    assert torch.allclose(counted(x, sigma), MIXTURE(x, sigma))
+    assert cramped.tried == [10, 5, 2, 2, 2, 2, 2]
+    assert told == [2] * 5  # what failed is not counted
+    cramped.tried.clear()
+    found = counted.value_and_gradient(x, sigma, both)
+    expected = value_and_gradient(MIXTURE, x, sigma, both)
+    assert torch.allclose(found.gradient, expected.gradient)
+    assert cramped.tried == [2] * 5
+    assert counted.evaluations == 30
+
+
+@pytest.mark.unit
+def test_a_single_sample_that_does_not_fit_is_an_error() -> None:
+    x, sigma = points(4)
+    with pytest.raises(torch.OutOfMemoryError, match="no room for 1"):
+        CountedDenoiser(Cramped(MIXTURE, room=0))(x, sigma)
+
+
+@pytest.mark.unit
+def test_no_samples_make_no_evaluations() -> None:
+    counted = CountedDenoiser(MIXTURE)
+    assert counted(torch.zeros(0, 2, dtype=torch.float64), 1.0).shape == (0, 2)
+    assert counted.evaluations == 0
+
+
 @pytest.mark.unit
 def test_a_network_runs_without_gradients(gaussian: Any, seeded_torch: None) -> None:
     class Net(torch.nn.Linear):
