@@ -1,6 +1,7 @@
 """Importance weight functions l(x): which channels the target law q(x) = l(x) p(x) / Z favours."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -113,6 +114,28 @@ class SumWeight:
     def log_l(self, x: Tensor) -> Tensor:
         terms = zip(self.weights, self.factors, strict=True)
         return torch.stack([w.log_l(x) + math.log(c) for w, c in terms]).logsumexp(0)
+
+
+@dataclass(frozen=True)
+class NormalisedWeight:
+    """l of samples brought onto the audited law first, so l as it counts at the end of a chain.
+
+        l(x) = weight(onto_law(x))
+
+    Samples of a base model miss the sphere ||x||^2 = n of unit-power channels by a little; the
+    audited law is that of the normalised ones. Denoised means lie far inside the sphere and must
+    not be normalised: guide by `weight` itself.
+
+    Attributes:
+        weight: l.
+        onto_law: For channels `ChannelDomain.onto_law`.
+    """
+
+    weight: Weight
+    onto_law: Callable[[Tensor], Tensor]
+
+    def log_l(self, x: Tensor) -> Tensor:
+        return self.weight.log_l(self.onto_law(x))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from csi_audit.twists import gradient_log_l
 from csi_audit.weights import (
     LinearWeight,
+    NormalisedWeight,
     ProductWeight,
     SumWeight,
     ThresholdWeight,
@@ -109,3 +110,16 @@ def test_refusals() -> None:
         message = r"factors must be 2 positive numbers, one a weight; got \(1\.0"
         with pytest.raises(ValueError, match=message):
             SumWeight((TILT, LINEAR), factors)
+
+
+@pytest.mark.unit
+def test_normalised_weight_sees_samples_of_the_law() -> None:
+    """A loss that depends on the scale counts as on the sphere, whatever the sample's own power."""
+
+    def onto_circle(x: Tensor) -> Tensor:
+        return 5 * x / x.norm(dim=1, keepdim=True)
+
+    weight = NormalisedWeight(LINEAR, onto_circle)
+    assert torch.allclose(weight.log_l(X), LINEAR.log_l(onto_circle(X)))
+    assert torch.allclose(weight.log_l(7 * X), weight.log_l(X))
+    assert not torch.allclose(LINEAR.log_l(7 * X), LINEAR.log_l(X))
