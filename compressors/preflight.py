@@ -1,6 +1,7 @@
-"""A first look at a compressor before anything is said about it: shape, values, determinism.
+"""A look at a compressor before anything is said about it.
 
-Refuses, in words, what would make every later figure meaningless.
+`run_preflight` tells all that it finds; the three `check_...` refuse, in words, what would make
+every later figure meaningless. The checks are those of `compressors.preflight_checks`.
 """
 
 import torch
@@ -9,10 +10,55 @@ from torch import Tensor
 from channels.channel_set import Grid
 from channels.convention import Convention
 from channels.support import CsiAuditError
-from compressors.audit_space import AuditedCompressor, Compressor, in_audit_space
+from compressors.audit_space import Compressor
+from compressors.preflight_checks import CHECKS, Check, compare_panels, find_gradient
+from compressors.trial import Trial
+from compressors.verdicts import Finding, Outcome, Preflight, Verdict
 
 
-@torch.inference_mode()
+@torch.no_grad()
+def run_preflight(
+    compressor: Compressor, x: Tensor, *, name: str, grid: Grid | None = None
+) -> Preflight:
+    """Run a few channels through a compressor and tell what is found.
+
+    Args:
+        compressor: Under audit; whatever it raises becomes a verdict.
+        x: Audit-space channels (N, 2 n_rx, n_tx, n_delay), unit power; some checks take N >= 20.
+        name: For the messages.
+        grid: Of the channels; None leaves the transmit array unchecked.
+    Returns:
+        A verdict for each of `compressors.preflight_checks.CHECKS`.
+    Raises:
+        CsiAuditError: x holds no channel.
+    """
+    _check_some(x)
+    trial = Trial(compressor, x, name=name, grid=grid)
+    verdicts: dict[str, Verdict] = {}
+    with torch.random.fork_rng(devices=[]):  # dropout left on would move the user's generator
+        for check in CHECKS:
+            missing = [need for need in check.needs if _failed(verdicts[need].outcome)]
+            found = _unreached(missing) if missing else _find(check, trial)
+            verdicts[check.name] = Verdict(check=check.name, **found._asdict())
+    return Preflight(name=name, n=len(x), verdicts=tuple(verdicts.values()))
+
+
+def _find(check: Check, trial: Trial) -> Finding:
+    try:
+        return check.find(trial)
+    except CsiAuditError as error:
+        return Finding("fail" if check.refuses else "warn", str(error))
+
+
+def _failed(outcome: Outcome) -> bool:
+    return outcome == "fail"
+
+
+def _unreached(missing: list[str]) -> Finding:
+    return Finding("not applicable", f"nothing to measure: {missing[0]} failed")
+
+
+@torch.no_grad()
 def check_compressor(compressor: Compressor, x: Tensor, *, name: str) -> None:
     """Run a few channels through a compressor and refuse what cannot be audited.
 
@@ -22,55 +68,20 @@ def check_compressor(compressor: Compressor, x: Tensor, *, name: str) -> None:
         name: For the messages.
     Raises:
         CsiAuditError: it fails on these channels, has codewords of another length than it says,
-            returns another shape, NaN or infinity, differs
-            between two calls (dropout left on?), lets a sample depend on its neighbours, or loses
-            nothing at all.
+            returns another shape, NaN or infinity, differs between two calls (dropout left on?),
+            lets a sample depend on its neighbours, loses nothing at all, does not reconstruct
+            from its code alone, or is fed or cropped against its convention.
     """
-    audited = in_audit_space(compressor)
-    x_hat = _reconstruct(audited, x, name)
-    _check_code(audited, x, name)
-    if x_hat.shape != x.shape:
-        raise CsiAuditError(
-            f"compressor {name} returns {tuple(x_hat.shape)} for channels {tuple(x.shape)}. "
-            "Check its convention (domain, crop, layout)."
-        )
-    if not bool(torch.isfinite(x_hat).all()):
-        raise CsiAuditError(f"compressor {name} returns NaN or infinity. Check its scaling.")
-    if not torch.equal(_reconstruct(audited, x, name), x_hat):
-        raise CsiAuditError(
-            f"compressor {name} answers the same channels differently each time. "
-            "Is dropout on? Call eval() on it."
-        )
-    alone = torch.cat([_reconstruct(audited, row, name) for row in x.split(1)])
-    if not torch.allclose(alone, x_hat, rtol=1e-3, atol=1e-3):
-        raise CsiAuditError(
-            f"compressor {name} reconstructs a channel differently alone and in a batch: "
-            "its distortion per channel is undefined. Does it attend or normalise over the batch?"
-        )
-    if torch.equal(x_hat, x):
-        raise CsiAuditError(
-            f"compressor {name} returns every channel without error: there is nothing to audit. "
-            "Does decode see the channel itself?"
-        )
-
-
-def _check_code(audited: AuditedCompressor, x: Tensor, name: str) -> None:
-    """The codeword must have the length that every comparison at equal length relies on."""
-    z = audited.codeword(x)
-    numbers = z[0].numel() * (2 if z.is_complex() else 1)
-    if len(z) != len(x) or numbers != audited.n_code:
-        raise CsiAuditError(
-            f"compressor {name} says n_code = {audited.n_code}, but encode returns "
-            f"{tuple(z.shape)} for {len(x)} channels: {numbers} real numbers each. "
-            "Set n_code to what is fed back."
-        )
+    _check_some(x)
+    trial = Trial(compressor, x, name=name)
+    with torch.random.fork_rng(devices=[]):
+        for check in CHECKS:
+            if check.refuses:
+                _refuse_failure(check.find(trial))
 
 
 def check_panel(convention: Convention, grid: Grid, *, name: str) -> None:
     """Refuse a compressor that takes the transmit axis for another array than the data's.
-
-    The audit space has the data's own transform over rows and columns; only that leads back to
-    spatial-frequency. In the angular-delay domain a compressor is given the audit space as it is.
 
     Args:
         convention: The compressor's own.
@@ -79,14 +90,7 @@ def check_panel(convention: Convention, grid: Grid, *, name: str) -> None:
     Raises:
         CsiAuditError: the domain is spatial-frequency and the panels differ.
     """
-    row = (1, 1, convention.event_shape[1])
-    own, data = convention.panel or row, grid.panel or row
-    if convention.domain == "spatial-frequency" and own != data:
-        raise CsiAuditError(
-            f"compressor {name} must have the data's panel {data} (pol, rows, columns), since it "
-            f"works on the antennas themselves; its convention has {own}. Set "
-            f"Convention(panel={data}), or give the data the panel it was made for."
-        )
+    _refuse_failure(compare_panels(convention, grid, name=name))
 
 
 def check_gradient(compressor: Compressor, x: Tensor, *, name: str) -> None:
@@ -95,31 +99,16 @@ def check_gradient(compressor: Compressor, x: Tensor, *, name: str) -> None:
     Raises:
         CsiAuditError: no gradient, or one that is zero or not finite.
     """
-    leaf = x.detach().clone().requires_grad_(True)
-    with torch.enable_grad():
-        x_hat = in_audit_space(compressor)(leaf)
-        (slope,) = (
-            torch.autograd.grad(x_hat.square().sum(), leaf, allow_unused=True)
-            if x_hat.requires_grad
-            else (None,)
-        )
-    if slope is None or not bool(torch.isfinite(slope).all()) or not bool(slope.any()):
-        raise CsiAuditError(
-            f"compressor {name} has no usable gradient, which guided sampling (issgm) follows. "
-            "Does it round, detach or use numpy? Audit it without issgm."
-        )
+    found = find_gradient(Trial(compressor, x, name=name))
+    if found.outcome != "pass":
+        raise CsiAuditError(found.words)
 
 
-def _reconstruct(audited: AuditedCompressor, x: Tensor, name: str) -> Tensor:
-    """x_hat, or in words what went wrong; the user's code may raise anything."""
-    try:
-        return audited(x)
-    except CsiAuditError as error:
-        raise CsiAuditError(f"compressor {name}: {error}") from error
-    except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-        reason = type(error).__name__ + (f" ({first})" if first else "")
-        raise CsiAuditError(
-            f"compressor {name} fails on channels {tuple(x.shape)}: {reason}. "
-            "Was it built for another number of antennas or taps, or another convention?"
-        ) from error
+def _refuse_failure(found: Finding) -> None:
+    if _failed(found.outcome):
+        raise CsiAuditError(found.words)
+
+
+def _check_some(x: Tensor) -> None:
+    if len(x) < 1:
+        raise CsiAuditError(f"x must hold at least one channel; got {tuple(x.shape)}.")

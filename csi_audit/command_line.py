@@ -28,16 +28,23 @@ _NUMBERS = ("panel", "tau_db")  # lists of numbers; all others are names
 
 @dataclass(frozen=True)
 class _Command:
-    """settings: dataclass of its flags; run: what it does; positional: flag that may stand bare."""
+    """A command.
+
+    Attributes:
+        settings: Dataclass of its flags.
+        run: What it does; returns the exit code, None for 0.
+        positional: Flag that may stand bare.
+        help: One line.
+    """
 
     settings: type[Any]
-    run: Callable[[Any], None]
+    run: Callable[[Any], int | None]
     positional: str | None
     help: str
 
 
 def _commands() -> dict[str, _Command]:
-    from csi_audit import channel_commands, commands
+    from csi_audit import channel_commands, commands, compressor_commands
 
     return {
         "demo": _Command(
@@ -64,6 +71,12 @@ def _commands() -> dict[str, _Command]:
         "fit-compressor": _Command(
             FitCompressorConfig, commands.fit_neural_compressor, "data", "train a compressor"
         ),
+        "check-compressor": _Command(
+            compressor_commands.CheckCompressorConfig,
+            compressor_commands.check,
+            "compressor",
+            "say whether an audit of a compressor would mean anything",
+        ),
         "run": _Command(RunConfig, commands.run, None, "audit compressors on a channel file"),
         "report": _Command(
             ReportConfig, commands.report, "run", "write the report of a finished run again"
@@ -78,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = given[1:] if debug else given
     try:
         command, settings = _parse(given)
-        command.run(settings)
+        return command.run(settings) or EXIT_OK
     except CsiAuditError as error:
         if debug:
             raise
@@ -89,7 +102,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = "name the same --out to go on" if resumes else "nothing was written"
         print(f"csi-audit: interrupted; {hint}.", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return EXIT_OK
 
 
 def _parse(given: list[str]) -> tuple[_Command, Any]:

@@ -2,16 +2,33 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from channels import Convention, onto_sphere, to_complex, to_spatial_frequency
+from channels import (
+    Convention,
+    onto_sphere,
+    stack_real,
+    to_angular_delay,
+    to_complex,
+    to_spatial_frequency,
+)
+from channels.support import CsiAuditError
 from compressors import Klt, in_audit_space, nmse, sgcs
-from csi_audit.losses import NmseLoss, OwnMseLoss, SgcsLoss, SquaredErrorLoss, in_blocks
+from csi_audit.losses import (
+    NmseLoss,
+    OwnMseLoss,
+    RateLoss,
+    RhoLoss,
+    SgcsLoss,
+    SquaredErrorLoss,
+    in_blocks,
+)
 from csi_audit.weights import LinearWeight, LossWeight
 
-LOSSES: list[Any] = [NmseLoss, SquaredErrorLoss, OwnMseLoss, SgcsLoss]
+LOSSES: list[Any] = [NmseLoss, SquaredErrorLoss, OwnMseLoss, SgcsLoss, RhoLoss, RateLoss]
 
 
 def channels(n: int = 30, seed: int = 0) -> Tensor:
@@ -42,7 +59,53 @@ def test_losses_are_what_they_are_called(compressor: Klt) -> None:
         ("squared_error", "high", "1"),
         ("own_mse", "high", "own scale squared"),
         ("sgcs", "low", "1"),
+        ("rho", "low", "1"),
+        ("rate_loss", "high", "bit/s/Hz"),
     ]
+
+
+@pytest.mark.unit
+def test_rho_and_rate_by_hand(compressor: Klt) -> None:
+    """One receive antenna, subcarrier by subcarrier."""
+    audited, x = in_audit_space(compressor), channels(n=3, seed=1)
+    h, h_hat = (
+        to_spatial_frequency(to_complex(part)).numpy().astype(complex)[:, 0]
+        for part in (x, audited(x))
+    )
+    for n in range(3):
+        cosines, lost = [], []
+        for a, b in zip(h[n].T, h_hat[n].T, strict=True):
+            inner, power = abs(np.vdot(a, b)) / np.linalg.norm(b), np.vdot(a, a).real
+            cosines.append(inner / power**0.5)
+            lost.append(np.log2(1 + 100 * power) - np.log2(1 + 100 * inner**2))
+        assert float(RhoLoss(audited)(x)[n]) == pytest.approx(np.mean(cosines), rel=1e-5)
+        assert float(RateLoss(audited, 20.0)(x)[n]) == pytest.approx(np.mean(lost), rel=1e-5)
+    assert RateLoss(audited).snr_db == 10.0
+
+
+@pytest.mark.property
+@pytest.mark.parametrize("kind", [SgcsLoss, RhoLoss, RateLoss])
+def test_precoding_losses_know_no_panel(kind: Any, compressor: Klt) -> None:
+    """The audit space of a panel has another array transform; its inner products are the same."""
+    x = channels(seed=3)
+    h, h_hat = (to_spatial_frequency(to_complex(part)) for part in (x, compressor(x)))
+    panel = (2, 2, 2)
+
+    class Known:
+        """Reconstructs h as h_hat, in the audit space of the panel."""
+
+        def __call__(self, x: Tensor) -> Tensor:
+            return stack_real(to_angular_delay(h_hat, panel))
+
+    same = kind(Known())(stack_real(to_angular_delay(h, panel)))
+    assert torch.allclose(same, kind(compressor)(x), rtol=1e-4)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("snr_db", [float("nan"), float("inf")])
+def test_an_snr_is_a_number(snr_db: float, compressor: Klt) -> None:
+    with pytest.raises(CsiAuditError, match=f"snr_db must be finite; got {snr_db}"):
+        RateLoss(in_audit_space(compressor), snr_db)
 
 
 @pytest.mark.unit
