@@ -3,7 +3,8 @@
 The loop, its checkpoints and its exact resume are compressors.harness_training's.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,6 @@ from channels.run_folder import claim_folder
 from channels.shuffled import training_users, validation_users
 from channels.symmetry import random_symmetry
 from compressors.audit_space import in_audit_space
-from compressors.crnet import CRNet
-from compressors.csinet import CsiNet
 from compressors.harness_training import TrainedModule, Training, train
 from compressors.klt import Klt
 from compressors.linear_start import LinearStart
@@ -31,16 +30,18 @@ class CompressorRecipe:
     """Everything that fixes a compressor besides its data.
 
     Attributes:
-        arch: "csinet", "crnet" or "klt".
+        arch: "csinet", "crnet", "clnet", "acrnet", "transnet", "conv-fsq" or "klt".
         ratio: Compression ratio 2 n_rx n_tx n_delay / n_code.
         plan: Steps and rates; not used by the KLT.
         augment: Whether to train under the symmetries of the law (phase, array flip).
+        options: Of the architecture: expansion of acrnet, levels of conv-fsq.
     """
 
     arch: str
     ratio: int = 16
     plan: Plan = COMPRESSOR_PLAN
     augment: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class CompressorModule(TrainedModule):
@@ -88,7 +89,10 @@ def fit_compressor(
     users, x = training_users(channels, seed=recipe.plan.seed)
     x_validation = validation_users(validation, like=x, seed=recipe.plan.seed)
     spec = CompressorSpec.for_ratio(
-        recipe.arch, recipe.ratio, event_shape=(x.shape[1], x.shape[2], x.shape[3])
+        recipe.arch,
+        recipe.ratio,
+        event_shape=(x.shape[1], x.shape[2], x.shape[3]),
+        options=recipe.options,
     )
     network = _started(spec, x, recipe.plan.seed)
     described = _describe(spec, recipe, channels, validation)
@@ -125,10 +129,16 @@ def _started(spec: CompressorSpec, x: Tensor, seed: int) -> CompressorNetwork:
         return network.fit(x)
     _, channels, n_tx, n_delay = x.shape
     klt = Klt(spec.n_code, n_tx=n_tx, n_delay=n_delay, n_rx=channels // 2).fit(x)
-    kept = 1.0 - float(nmse(x[:2000], klt(x[:2000])).mean())
-    if isinstance(network, CsiNet | CRNet):
-        network.start_from(LinearStart(basis=klt.real_rows(), variance=0.5, kept=kept))
+    network.start_from(_klt_start(klt, x))
     return network
+
+
+def _klt_start(klt: Klt, x: Tensor) -> LinearStart:
+    """The KLT with the figures of unit-power channels x that nets start by."""
+    z = klt.encode(x[:2000])
+    kept = 1.0 - float(nmse(x[:2000], klt.decode(z)).mean())
+    deviation = z.square().mean(dim=0).sqrt().clamp_min(1e-6)  # 0 where x has few directions
+    return LinearStart(basis=klt.real_rows(), variance=0.5, kept=kept, deviation=deviation)
 
 
 def _describe(

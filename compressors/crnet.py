@@ -19,10 +19,10 @@ from compressors.linear_start import (
 from compressors.neural import CompressorNetwork, silence_
 
 
-def conv_norm(n_in: int, n_out: int, kernel: tuple[int, int]) -> nn.Sequential:
+def conv_norm(n_in: int, n_out: int, kernel: tuple[int, int], *, groups: int = 1) -> nn.Sequential:
     """Convolution without bias that keeps the size, then batch norm."""
     padding = (kernel[0] // 2, kernel[1] // 2)
-    conv = nn.Conv2d(n_in, n_out, kernel, padding=padding, bias=False)
+    conv = nn.Conv2d(n_in, n_out, kernel, padding=padding, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(n_out))
 
 
@@ -31,16 +31,21 @@ def leaky() -> nn.LeakyReLU:
 
 
 class CRBlock(nn.Module):
-    """Two resolutions (3x3, 1x9, 9x1 beside 1x5, 5x1), merged and added to the input."""
+    """Two resolutions (3x3, 1xR, Rx1 beside 1x5, 5x1), merged and added to the input.
 
-    def __init__(self, variant: Variant) -> None:
+    Args:
+        variant: "published", or "linear_trunk" (see compressors.linear_start).
+        reach: R, 9 as published; 3 in CLNet.
+    """
+
+    def __init__(self, variant: Variant, *, reach: int = 9) -> None:
         super().__init__()
         self.fine = nn.Sequential(
             conv_norm(2, 7, (3, 3)),
             leaky(),
-            conv_norm(7, 7, (1, 9)),
+            conv_norm(7, 7, (1, reach)),
             leaky(),
-            conv_norm(7, 7, (9, 1)),
+            conv_norm(7, 7, (reach, 1)),
         )
         self.coarse = nn.Sequential(conv_norm(2, 7, (1, 5)), leaky(), conv_norm(7, 7, (5, 1)))
         self.merge = conv_norm(14, 2, (1, 1))

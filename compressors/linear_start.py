@@ -1,10 +1,11 @@
-"""Start a convolutional autoencoder at the best linear code instead of at random weights.
+"""Start a neural autoencoder at the best linear code instead of at random weights.
 
 Published recipes need hundreds of epochs to reach what the Karhunen-Loeve transform gives at
 once. In the variant "linear_trunk" of a net the activations between the code and the residual
 blocks, and the sigmoid at the end, are the identity; with delta kernels and pass-through batch
 norms such a net computes the KLT exactly on its first step and learns only what is beyond it.
-Layers and parameter counts are the published ones.
+Layers and parameter counts are the published ones. What else a net must change for it (gates,
+layer norms) its own module says.
 """
 
 from dataclasses import dataclass
@@ -34,11 +35,20 @@ class LinearStart:
         basis: Orthonormal rows, real (n_code, 2 n_tx n_delay).
         variance: Mean variance of an input number; 0.5 for unit-power channels.
         kept: Share of the power that the code keeps.
+        deviation: Root mean square of each code number on the channels, (n_code,), positive;
+            None takes the input numbers for uncorrelated.
     """
 
     basis: Tensor
     variance: float = 0.5
     kept: float = 1.0
+    deviation: Tensor | None = None
+
+    def code_deviation(self) -> Tensor:
+        """`deviation`, or of uncorrelated input: sqrt(variance) for each code number."""
+        if self.deviation is not None:
+            return self.deviation
+        return torch.full((len(self.basis),), self.variance**0.5)
 
 
 @torch.no_grad()
@@ -52,6 +62,27 @@ def delta_(conv: nn.Module) -> None:
         conv.weight[channel, channel, rows, columns] = 1.0
     if conv.bias is not None:
         conv.bias.zero_()
+
+
+@torch.no_grad()
+def linear_code_(to_code: nn.Module, from_code: nn.Module, start: LinearStart) -> None:
+    """Make two layers that compute z = B y and y_hat = B^T z, B the basis of `start`.
+
+    Args:
+        to_code: Linear, or Conv1d of kernel 1; weight (n_code, size) but for the last axis.
+        from_code: Linear with weight (size, n_code), or ConvTranspose1d of kernel 1 with
+            weight (n_code, size, 1).
+        start: The linear code.
+    """
+    for layer in (to_code, from_code):
+        if not isinstance(layer, nn.Linear | nn.Conv1d | nn.ConvTranspose1d):
+            kinds = "a Linear, Conv1d or ConvTranspose1d"
+            raise TypeError(f"layer must be {kinds}; got {type(layer).__name__}.")
+        turned = layer is from_code and isinstance(layer, nn.Linear)
+        basis = start.basis.T if turned else start.basis
+        layer.weight.copy_(basis.reshape(layer.weight.shape))
+        if layer.bias is not None:
+            layer.bias.zero_()
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from channels.convention import Convention
+from compressors.linear_start import LinearStart
 
 
 class CompressorNetwork(nn.Module):
@@ -31,6 +32,13 @@ class CompressorNetwork(nn.Module):
     def bits(self, z: Tensor) -> Tensor | None:
         """Bits of each codeword; None since the code is not quantised."""
         return None
+
+    def start_from(self, start: LinearStart) -> None:
+        """Set the weights so that the net computes the linear code of `start`.
+
+        Exactly in the variant "linear_trunk". The KLT needs no start: it is fitted.
+        """
+        raise NotImplementedError("abstract")
 
     def forward(self, y: Tensor) -> Tensor:
         return self.decode(self.encode(y))

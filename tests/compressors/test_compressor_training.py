@@ -10,13 +10,14 @@ from channels import ChannelSet, CsiAuditError, audit_space
 from compressors import Klt, in_audit_space, load_compressor, nmse, nmse_db
 from compressors.compressor_training import CompressorRecipe, fit_compressor
 from compressors.plans import Plan
+from compressors.quantised_autoencoder import companded
 
 pytestmark = pytest.mark.usefixtures("seeded_torch")
 PLAN = Plan(steps=4, block_steps=2, batch_size=16, learning_rate=1e-4, warmup_steps=1)
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("arch", ["csinet", "crnet"])
+@pytest.mark.parametrize("arch", ["csinet", "crnet", "clnet", "acrnet", "transnet"])
 def test_a_net_starts_at_the_klt_and_is_written_with_its_card(
     arch: str, tmp_path: Path, draw_channels: Callable[..., ChannelSet]
 ) -> None:
@@ -43,6 +44,24 @@ def test_a_net_starts_at_the_klt_and_is_written_with_its_card(
         train, validation, folder=tmp_path / "net", recipe=recipe, device="cpu", progress=False
     )
     assert again.read_bytes() == before
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("levels", [4, 64])
+def test_a_quantised_net_starts_at_the_quantised_klt(
+    levels: int, tmp_path: Path, draw_channels: Callable[..., ChannelSet]
+) -> None:
+    """Its levels are laid over the code numbers of the training channels."""
+    train, validation = draw_channels(300, seed=1), draw_channels(60, seed=2)
+    recipe = CompressorRecipe(arch="conv-fsq", ratio=8, plan=PLAN, options={"levels": levels})
+    path = fit_compressor(train, validation, folder=tmp_path, recipe=recipe, progress=False)
+    card, x = load_compressor(str(path)).card, audit_space(validation)
+    klt = Klt(16, n_tx=8, n_delay=8).fit(audit_space(train))
+    deviation = klt.encode(audit_space(train)).square().mean(0).sqrt()
+    quantised = klt.decode(deviation * companded(klt.encode(x) / deviation, levels))
+    start = float(nmse_db(nmse(x, quantised).mean()))
+    assert card["validation_nmse_db"] == pytest.approx(start, abs=0.3)  # four small steps on
+    assert card["compressor"]["options"] == {"levels": levels}
 
 
 @pytest.mark.unit
