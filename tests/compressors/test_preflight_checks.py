@@ -90,6 +90,21 @@ class HarmlessTraining(FirstTaps):
         return flat
 
 
+class TieFlips(FirstTaps):
+    """Quantised; of one channel a code number at a rounding tie goes the other way alone."""
+
+    def encode(self, y: Tensor) -> Tensor:
+        z = super().encode(y).round()
+        if len(y) == 1 and torch.equal(y[0], self.at_a_tie):
+            z[0, 0] += 1.0
+        return z
+
+    def bits(self, z: Tensor) -> Any:
+        return torch.full((len(z),), 64 * 4)
+
+    at_a_tie = torch.zeros(1)
+
+
 class AcrossTheBatch(FirstTaps):
     """The public TransNet's way: tokens (batch, 32, 64) given to a layer that takes (token, batch,
     width), so that the users of a batch attend to each other."""
@@ -447,3 +462,17 @@ def test_there_is_no_verdict_on_another_name(draw_x: Draw) -> None:
     found = run_preflight(FirstTaps(), draw_x(4), name="mine")
     with pytest.raises(KeyError, match="check must be a known one; got 'code'"):
         found.verdict("code")
+
+
+def test_a_code_number_at_a_rounding_tie_is_no_coupling(draw_x: Draw) -> None:
+    """Sums differ in their last bit alone and in a batch, so a quantised code may differ too."""
+    x = draw_x(24)
+    quantised = TieFlips()
+    quantised.at_a_tie = x[3]
+    found = run_preflight(quantised, x, name="mine").verdict("batch independence")
+    assert found.outcome == "warn"
+    assert "1 of 24 channels differ alone and in a batch: a code number at a rou" in found.words
+    check_compressor(quantised, x, name="mine")
+    quantised.bits = lambda z: None  # type: ignore[method-assign]
+    with pytest.raises(CsiAuditError, match="differently alone and in a batch"):
+        check_compressor(quantised, x, name="mine")
