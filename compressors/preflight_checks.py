@@ -88,6 +88,8 @@ def _other_dtype(trial: Trial) -> str:
 
 def find_code_length(trial: Trial) -> Finding:
     """A codeword has the length that every comparison at equal length relies on."""
+    if getattr(trial.compressor, "hides_code", False):
+        return Finding("not applicable", "the model hides its code; n_code is as declared")
     z, declared = trial.first.z, int(trial.compressor.n_code)
     numbers = z[0].numel() * (2 if z.is_complex() else 1)
     if len(z) != len(trial.x) or numbers != declared:

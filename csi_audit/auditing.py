@@ -68,7 +68,7 @@ def audit(config: RunConfig, *, progress: Progress | None = None) -> Result:
     base = load_base(config.base)
     x_real = audit_space(channels)
     base.require(tuple(x_real.shape[1:]), name=config.data)
-    compressors = _load_all(config.compressor, x_real[:4], config.issgm)
+    compressors = _load_all(config.compressor, x_real, config.issgm)
     for named in compressors:
         check_panel(named.compressor.convention, channels.grid, name=named.name)
     folder = claim_folder(run_directory(config), _fixing(config, channels, base, compressors))
@@ -108,16 +108,20 @@ def run_directory(config: RunConfig) -> Path:
 
 
 def _load_all(specs: Sequence[str], x: Tensor, guided: str | None) -> list[NamedCompressor]:
-    """Load, name apart and check every compressor; the guided one needs a gradient too."""
+    """Load, name apart and check every compressor; the guided one needs a gradient too.
+
+    x is all channels under audit: a file that does not say its convention is tried on some.
+    """
+    few = x[:4]
     found: list[NamedCompressor] = []
     for spec in specs:
-        named = load_compressor(spec)
+        named = load_compressor(spec, channels=x)
         taken = {other.name for other in found}
         if named.name in taken:
             named = replace(named, name=f"{named.name} ({spec})")
-        check_compressor(named.compressor, x, name=named.name)
+        check_compressor(named.compressor, few, name=named.name)
         if spec == guided:
-            check_gradient(named.compressor, x, name=named.name)
+            check_gradient(named.compressor, few, name=named.name)
         found.append(named)
     return found
 
@@ -271,7 +275,7 @@ def _result(config: RunConfig, evidence: summary.Evidence, base: Base) -> Result
             denoiser_evaluations=sum(spent.values()), parts=spent, machine=_machine(config.device)
         ),
         audited_law=f"base model under the {samples.chain}; each sample normalised to unit power",
-        warnings=_warnings(channels, base),
+        warnings=_warnings(channels, base) + _notices(evidence.compressors),
         notes=summary.drop_notes(evidence, config.tau_quantile),
     )
 
@@ -309,6 +313,11 @@ def _warnings(channels: ChannelSet, base: Base) -> tuple[str, ...]:
             "such channels (csi-audit fit-base)."
         )
     return tuple(found)
+
+
+def _notices(compressors: Sequence[NamedCompressor]) -> tuple[str, ...]:
+    """What was found or assumed when the compressors were loaded."""
+    return tuple(f"{named.name}: {notice}" for named in compressors for notice in named.notices)
 
 
 def _machine(device: str) -> str:

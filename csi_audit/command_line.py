@@ -44,7 +44,7 @@ class _Command:
 
 
 def _commands() -> dict[str, _Command]:
-    from csi_audit import channel_commands, commands, compressor_commands
+    from csi_audit import channel_commands, commands, compressor_commands, verify_command
 
     return {
         "demo": _Command(
@@ -76,6 +76,12 @@ def _commands() -> dict[str, _Command]:
             compressor_commands.check,
             "compressor",
             "say whether an audit of a compressor would mean anything",
+        ),
+        "verify": _Command(
+            verify_command.VerifyConfig,
+            verify_command.verify,
+            "checkpoint",
+            "measure published checkpoints beside their published figures",
         ),
         "run": _Command(RunConfig, commands.run, None, "audit compressors on a channel file"),
         "report": _Command(

@@ -60,10 +60,12 @@ def check(settings: CheckCompressorConfig) -> int:
     if settings.json is not None:
         check_target(Path(settings.json))
     console = Console()
-    named = load_compressor(settings.compressor)
     channels = settings.read(settings.data or str(sample_path()))
     say_notices(console, channels)
     x = _spread(channels, settings.n)
+    named = load_compressor(settings.compressor, channels=x)
+    for notice in named.notices:
+        say(console, f"{named.name}: {notice}")
     found = run_preflight(named.compressor, x, name=named.name, grid=channels.grid)
     _show(console, found)
     if not found.meaningless:

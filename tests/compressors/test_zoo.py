@@ -1,27 +1,21 @@
-"""Compressors by name: built, saved, loaded again from a file, the package or a user's code."""
+"""Compressors by architecture: built, described, saved and loaded again."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from channels import CsiAuditError, file_sha256, load_channels
-from channels.channel_set import audit_space
-from channels.sample import sample_path
+from channels import CsiAuditError, file_sha256
 from compressors import (
     CompressorSpec,
     Klt,
     build_compressor,
-    bundled_compressors,
     in_audit_space,
     load_compressor,
-    loading,
-    nmse,
     save_compressor,
 )
 
@@ -30,26 +24,12 @@ GLOBAL = (("scaling", "global"), ("scale", 0.1), ("offset", 0.5))
 SPECS = {
     "csinet": CompressorSpec(arch="csinet", n_code=16, event_shape=SHAPE, convention=GLOBAL),
     "crnet": CompressorSpec.for_ratio("crnet", 8, event_shape=SHAPE),
+    "clnet": CompressorSpec.for_ratio("clnet", 8, event_shape=SHAPE),
+    "acrnet": CompressorSpec.for_ratio("acrnet", 8, event_shape=SHAPE, options={"expansion": 2}),
+    "transnet": CompressorSpec.for_ratio("transnet", 8, event_shape=SHAPE),
+    "conv-fsq": CompressorSpec.for_ratio("conv-fsq", 8, event_shape=SHAPE, options={"levels": 5}),
     "klt": CompressorSpec(arch="klt", n_code=16, event_shape=(4, 4, 8)),
 }
-USERS_OWN = """
-import torch
-from channels import Convention
-
-class FirstTaps:
-    n_code = 2 * 8 * 3
-    convention = Convention(event_shape=(2, 8, 8))
-
-    def encode(self, y):
-        return y[..., :3].flatten(1)
-
-    def decode(self, z):
-        return torch.nn.functional.pad(z.unflatten(1, (2, 8, 3)), (0, 5))
-
-    def bits(self, z):
-        return None
-"""
-NO_BITS = USERS_OWN.partition("    def bits")[0]
 
 
 @pytest.fixture
@@ -66,15 +46,6 @@ def saved(tmp_path: Path, seeded_torch: None) -> Callable[..., Path]:
     return save
 
 
-def rewrite(path: Path, change: Callable[[dict[str, Tensor], dict[str, str]], None]) -> None:
-    """Write a weights file again with other tensors or metadata."""
-    described = {"compressor": SPECS["csinet"].to_dict(), "card": {}}
-    weights = load_file(path)
-    metadata = {"kind": "csi-audit compressor 1", "json": json.dumps(described)}
-    change(weights, metadata)
-    save_file(weights, path, metadata)
-
-
 # --- Build ----------------------------------------------------------------------------------------
 
 
@@ -84,7 +55,8 @@ def rewrite(path: Path, change: Callable[[dict[str, Tensor], dict[str, str]], No
     [
         ("crnett", r"arch must be a known architecture; got 'crnett'\. Did you mean 'crnet'\?"),
         ("CsiNet", r"got 'CsiNet'\. Did you mean 'csinet'\?"),
-        ("xyz", r"got 'xyz'\. Choose from: crnet, csinet, klt\."),
+        ("conv_fsq", r"got 'conv_fsq'\. Did you mean 'conv-fsq'\?"),
+        ("xyz", r"'xyz'\. Choose from: acrnet, clnet, conv-fsq, crnet, csinet, klt, transnet\."),
     ],
 )
 def test_unknown_architecture(arch: str, message: str) -> None:
@@ -101,7 +73,7 @@ def test_ratio_must_divide_the_channel(ratio: int) -> None:
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("arch", ["csinet", "crnet"])
+@pytest.mark.parametrize("arch", sorted(set(SPECS) - {"klt"}))
 def test_neural_nets_read_one_antenna(arch: str) -> None:
     message = f"{arch} reads one receive antenna; got channels with 2. Split the antennas into"
     with pytest.raises(CsiAuditError, match=message):
@@ -114,6 +86,47 @@ def test_neural_nets_read_one_antenna(arch: str) -> None:
 def test_specs_survive_json(arch: str) -> None:
     described = json.loads(json.dumps(SPECS[arch].to_dict()))
     assert CompressorSpec.from_dict(described) == SPECS[arch]
+
+
+@pytest.mark.unit
+def test_specs_of_files_older_than_options_are_read() -> None:
+    """And an architecture without options is described as it always was."""
+    older = {"arch": "crnet", "n_code": 128, "event_shape": [2, 32, 32], "variant": "linear_trunk"}
+    spec = CompressorSpec.from_dict({**older, "convention": {}})
+    assert spec == CompressorSpec.for_ratio("crnet", 16)
+    assert spec.to_dict() == {**older, "convention": {}}
+
+
+@pytest.mark.unit
+def test_options_are_kept_with_their_defaults() -> None:
+    """A later default must not change what a file holds."""
+    assert CompressorSpec.for_ratio("conv-fsq", 16).to_dict()["options"] == {"levels": 8}
+    assert CompressorSpec.for_ratio("acrnet", 16).to_dict()["options"] == {"expansion": 1}
+    with torch.device("meta"):  # where nothing is drawn
+        wide = build_compressor("acrnet", ratio=64, expansion=2)
+        narrow = build_compressor("acrnet", ratio=64)
+    more = sum(p.numel() for p in wide.parameters()) - sum(p.numel() for p in narrow.parameters())
+    # 2 blocks, each 8 channels more: CB1x9, PReLU, CB7x7 of two channels a group, PReLU, CB9x1.
+    assert more == 2 * (8 * (2 * 9 + 2) + 8 + 8 * (2 * 49 + 2) + 8 + 8 * 2 * 9)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("arch", "options", "message"),
+    [
+        (
+            "acrnet",
+            {"expantion": 2},
+            r"acrnet must .*'expantion'\. Did you mean 'expansion'\?",
+        ),
+        ("csinet", {"levels": 4}, r"options of csinet must be known ones; got 'levels'\. It has n"),
+        ("acrnet", {"expansion": 0}, r"expansion must be at least 1; got 0\."),
+        ("conv-fsq", {"levels": 1}, r"levels must be at least 2, one bit a code number; got 1\."),
+    ],
+)
+def test_options_that_do_not_exist_or_fit(arch: str, options: dict[str, int], message: str) -> None:
+    with pytest.raises(CsiAuditError, match=message):
+        build_compressor(arch, **options)
 
 
 # --- Save and load --------------------------------------------------------------------------------
@@ -151,124 +164,3 @@ def test_equal_weights_give_equal_files(saved: Callable[..., Path]) -> None:
         assert path.read_bytes() == first
         assert digest == loaded.sha256
     assert int.from_bytes(first[:8], "little") % 8 == 0  # tensors aligned, as safetensors asks
-
-
-@pytest.mark.unit
-def test_a_training_folder_gives_its_name(saved: Callable[..., Path], tmp_path: Path) -> None:
-    (tmp_path / "tuned").mkdir()
-    path = saved("klt", "tuned/compressor.safetensors")
-    assert load_compressor(str(path)).name == "tuned"
-
-
-@pytest.mark.unit
-def test_bundled_compressors_load_and_keep_their_promise() -> None:
-    """Each bundled net, on bundled channels that none has seen, near its card's figure."""
-    x = audit_space(load_channels(sample_path()).subset(slice(0, 2000, 8)))
-    assert bundled_compressors()
-    for name in bundled_compressors():
-        loaded = load_compressor(name)
-        assert loaded.name == name
-        error = nmse(x, in_audit_space(loaded.compressor)(x)).mean()
-        promised = loaded.card["validation_nmse_db"]
-        assert float(10 * error.log10()) == pytest.approx(promised, abs=1.5)
-
-
-@pytest.mark.unit
-def test_a_name_that_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "bundled_compressors", lambda: {"crnet-16": Path("crnet-16")})
-    message = (
-        r"compressor 'crnet16' is neither bundled nor a file\. Did you mean 'crnet-16'\? "
-        r"Your own code is named as file\.py:Class\."
-    )
-    with pytest.raises(CsiAuditError, match=message):
-        load_compressor("crnet16")
-
-
-@pytest.mark.unit
-@pytest.mark.parametrize("kept", [0, 6, 100, -1])
-def test_a_truncated_file(kept: int, saved: Callable[..., Path]) -> None:
-    path = saved("csinet")
-    path.write_bytes(path.read_bytes()[:kept])
-    message = r"mine-16\.safetensors is no readable safetensors file \(.*\)\. Is it complete\?"
-    with pytest.raises(CsiAuditError, match=message):
-        load_compressor(str(path))
-
-
-@pytest.mark.unit
-def test_a_file_of_something_else(tmp_path: Path) -> None:
-    path = tmp_path / "other.safetensors"
-    message = r"other\.safetensors is no readable safetensors file"
-    path.write_bytes(b"PK\x03\x04" + bytes(1000))
-    with pytest.raises(CsiAuditError, match=message):
-        load_compressor(str(path))
-    for metadata, kind in (({}, "None"), ({"kind": "csi-audit base model 1"}, "'csi-audit base")):
-        save_file({"a": torch.zeros(3)}, path, metadata)
-        message = rf"other\.safetensors is not a compressor of csi-audit \(kind {kind}.*file\.py"
-        with pytest.raises(CsiAuditError, match=message):
-            load_compressor(str(path))
-
-
-@pytest.mark.unit
-def test_weights_that_do_not_fit_their_description(saved: Callable[..., Path]) -> None:
-    def drop(weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
-        del weights["to_code.weight"]
-
-    def undescribed(weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
-        metadata["json"] = "{"
-
-    for change in (drop, undescribed):
-        path = saved("csinet")
-        rewrite(path, change)
-        with pytest.raises(
-            CsiAuditError, match=r"mine-16\.safetensors is damaged: .*Make it again"
-        ):
-            load_compressor(str(path))
-
-
-# --- The user's own code --------------------------------------------------------------------------
-
-
-@pytest.mark.unit
-def test_a_users_class_in_under_fifteen_lines(
-    tmp_path: Path, draw_x: Callable[..., Tensor]
-) -> None:
-    assert sum(bool(line.strip()) for line in USERS_OWN.splitlines()) < 15
-    (tmp_path / "own.py").write_text(USERS_OWN + "\n\nready = FirstTaps()\nmake = lambda: ready\n")
-    x = draw_x()
-    for attribute in ("FirstTaps", "ready", "make"):
-        loaded = load_compressor(f"{tmp_path / 'own.py'}:{attribute}")
-        assert (loaded.name, loaded.card, loaded.sha256) == (attribute, {}, None)
-        x_hat = in_audit_space(loaded.compressor)(x)
-        assert torch.equal(x_hat, x * (torch.arange(8) < 3))
-
-
-@pytest.mark.unit
-def test_a_users_network_is_put_into_eval_mode(tmp_path: Path) -> None:
-    text = USERS_OWN.replace("class FirstTaps:", "class FirstTaps(torch.nn.Dropout):")
-    (tmp_path / "own.py").write_text(text)
-    made: Any = load_compressor(f"{tmp_path / 'own.py'}:FirstTaps").compressor
-    assert not made.training
-
-
-@pytest.mark.unit
-@pytest.mark.parametrize(
-    ("attribute", "message"),
-    [
-        ("FirstTaps", r"own\.py:FirstTaps' lacks bits: a compressor has n_code, convention, enc"),
-        ("net", r"own\.py:net' lacks n_code, convention, encode, decode, bits: a compressor has"),
-        ("number", r"own\.py:number' lacks n_code, convention, encode, decode, bits: a compressor"),
-        ("FirstTap", r"own\.py has no attribute 'FirstTap'\. Did you mean 'FirstTaps'\?"),
-    ],
-)
-def test_what_is_no_compressor(
-    attribute: str, message: str, tmp_path: Path, seeded_torch: None
-) -> None:
-    (tmp_path / "own.py").write_text(NO_BITS + "\n\nnet = torch.nn.Linear(2, 2)\nnumber = 3\n")
-    with pytest.raises(CsiAuditError, match=message):
-        load_compressor(f"{tmp_path / 'own.py'}:{attribute}")
-
-
-@pytest.mark.unit
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(CsiAuditError, match=r"there is no file .*nowhere\.py"):
-        load_compressor(f"{tmp_path / 'nowhere.py'}:FirstTaps")

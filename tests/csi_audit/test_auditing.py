@@ -15,7 +15,7 @@ import torch
 import reports.report
 from channels import ChannelDomain, audit_space, load_channels, write_channels
 from channels.support import CsiAuditError
-from compressors import in_audit_space, load_compressor
+from compressors import NamedCompressor, in_audit_space, load_compressor
 from csi_audit import auditing
 from csi_audit.auditing import audit, full_issgm_figures, run_directory
 from csi_audit.base import load_base
@@ -355,6 +355,20 @@ def test_compressors_of_one_name_are_told_apart(make: Make, tiny: Any, tmp_path:
     assert second.estimates.issgm is not None
     key = second.name.replace("/", "|")
     assert len(columns(tmp_path / "run")[f"loss/{key}/nmse"]) == 60
+
+
+def test_what_loading_found_is_in_the_result(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that does not say its convention is tried on all channels under audit."""
+    tried = []
+
+    def detecting(spec: str, *, channels: torch.Tensor) -> NamedCompressor:
+        tried.append(len(channels))
+        return replace(load_compressor(spec), notices=("Its convention was detected.",))
+
+    monkeypatch.setattr(auditing, "load_compressor", detecting)
+    result = audit(make())
+    assert "Half: Its convention was detected." in result.warnings
+    assert tried == [result.data.n] * 2
 
 
 def test_unsound_compressors_leave_no_folder(make: Make, tmp_path: Path) -> None:
