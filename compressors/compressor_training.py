@@ -14,15 +14,20 @@ from torch import Tensor
 from channels.channel_set import ChannelSet
 from channels.run_folder import claim_folder
 from channels.shuffled import training_users, validation_users
+from channels.support import CsiAuditError
 from channels.symmetry import random_symmetry
 from compressors.audit_space import in_audit_space
+from compressors.bit_matched import BIT_MATCHED, fit_to_bits
 from compressors.harness_training import TrainedModule, Training, train
 from compressors.klt import Klt
 from compressors.linear_start import LinearStart
-from compressors.metrics import nmse, nmse_db
+from compressors.metrics import feedback_bits, nmse, nmse_db
 from compressors.neural import CompressorNetwork
 from compressors.plans import COMPRESSOR_PLAN, Plan
 from compressors.zoo import CompressorSpec, save_compressor
+
+HALF_LIMIT_DB = 0.01
+"""Weights are shipped as float16 where that moves the validation NMSE by less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,18 +35,33 @@ class CompressorRecipe:
     """Everything that fixes a compressor besides its data.
 
     Attributes:
-        arch: "csinet", "crnet", "clnet", "acrnet", "transnet", "conv-fsq" or "klt".
-        ratio: Compression ratio 2 n_rx n_tx n_delay / n_code.
-        plan: Steps and rates; not used by the KLT.
+        arch: "csinet", "crnet", "clnet", "acrnet", "transnet", "conv-fsq", "klt", or a name of
+            `bit_matched.BIT_MATCHED`.
+        ratio: Compression ratio 2 n_rx n_tx n_delay / n_code; not used by those fitted to bits.
+        bits: Budget of a codeword, for those of `BIT_MATCHED` and for these alone.
+        plan: Steps and rates; not used by what is fitted in one go.
         augment: Whether to train under the symmetries of the law (phase, array flip).
         options: Of the architecture: expansion of acrnet, levels of conv-fsq.
     """
 
     arch: str
     ratio: int = 16
+    bits: int | None = None
     plan: Plan = COMPRESSOR_PLAN
     augment: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.bits is not None) != (self.arch in BIT_MATCHED):
+            raise CsiAuditError(
+                f"bits must be given for {', '.join(BIT_MATCHED)}, and for these alone; got "
+                f"{self.bits} for {self.arch}."
+            )
+
+    @property
+    def trained(self) -> bool:
+        """Whether steps are taken; linear codes and codebooks are fitted in one go."""
+        return self.arch != "klt" and self.bits is None
 
 
 class CompressorModule(TrainedModule):
@@ -88,19 +108,13 @@ def fit_compressor(
     """
     users, x = training_users(channels, seed=recipe.plan.seed)
     x_validation = validation_users(validation, like=x, seed=recipe.plan.seed)
-    spec = CompressorSpec.for_ratio(
-        recipe.arch,
-        recipe.ratio,
-        event_shape=(x.shape[1], x.shape[2], x.shape[3]),
-        options=recipe.options,
-    )
-    network = _started(spec, x, recipe.plan.seed)
+    if recipe.arch == "beam-codebook" and not channels.grid.is_ula:
+        raise CsiAuditError("beam-codebook is for a single row of antennas; these have a panel.")
+    network, spec = _started(recipe, x)
     described = _describe(spec, recipe, channels, validation)
     folder = Path(folder)
-    if isinstance(network, Klt):
-        claim_folder(folder, described)
-        training = None
-    else:
+    training = None
+    if recipe.trained:
         training = train(
             CompressorModule(
                 network, recipe.plan, augment=recipe.augment, flip=channels.grid.is_ula
@@ -113,24 +127,66 @@ def fit_compressor(
             progress=progress,
         )
         network.load_state_dict(training.weights)
+    else:
+        claim_folder(folder, described)
     described["users"] = {"train": len(channels), "validation": len(x_validation)}
+    moved_db = round_to_half(network, x_validation)
+    described["float16_moves_nmse_by_db"] = moved_db
     card = _card(described, network, training, x, x_validation)
     path = folder / "compressor.safetensors"
-    save_compressor(path, network, spec, card=card)
+    seconds = None if training is None else training.seconds
+    spent = {} if seconds is None else {"training_seconds": round(seconds), "device": device}
+    half = moved_db is not None
+    save_compressor(path, network, spec, card=card, circumstances=spent, half=half)
     return path
 
 
-def _started(spec: CompressorSpec, x: Tensor, seed: int) -> CompressorNetwork:
-    """The network at its start: the KLT itself, or a net that computes it."""
+@torch.inference_mode()
+def round_to_half(network: CompressorNetwork, x: Tensor) -> float | None:
+    """Round all weights to float16, if the mean NMSE on x moves by less than HALF_LIMIT_DB.
+
+    Returns:
+        By how much it moved [dB]; None where the weights were left as they are.
+    """
+    network.eval()
+    before = nmse(x, in_audit_space(network)(x)).mean()
+    kept = {name: value.clone() for name, value in network.state_dict().items()}
+    rounded = {n: w.half().to(w) if w.is_floating_point() else w for n, w in kept.items()}
+    if all(bool(torch.isfinite(w).all()) for w in rounded.values()):
+        network.load_state_dict(rounded)
+        moved = float(nmse_db(nmse(x, in_audit_space(network)(x)).mean() / before))
+        if abs(moved) < HALF_LIMIT_DB:
+            return round(moved, 5)
+        network.load_state_dict(kept)
+    return None
+
+
+def _started(recipe: CompressorRecipe, x: Tensor) -> tuple[CompressorNetwork, CompressorSpec]:
+    """The network at its start: fitted in one go, or a net that computes the KLT."""
+    event_shape = (x.shape[1], x.shape[2], x.shape[3])
+    if recipe.bits is not None:
+        fitted = fit_to_bits(recipe.arch, x, recipe.bits)
+        options = tuple(fitted.options.items())
+        return fitted, CompressorSpec(
+            arch=recipe.arch, n_code=fitted.n_code, event_shape=event_shape, options=options
+        )
+    spec = CompressorSpec.for_ratio(
+        recipe.arch, recipe.ratio, event_shape=event_shape, options=recipe.options
+    )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(recipe.plan.seed)
         network = spec.build()
     if isinstance(network, Klt):
-        return network.fit(x)
-    _, channels, n_tx, n_delay = x.shape
-    klt = Klt(spec.n_code, n_tx=n_tx, n_delay=n_delay, n_rx=channels // 2).fit(x)
-    network.start_from(_klt_start(klt, x))
-    return network
+        return network.fit(x), spec
+    network.start_from(_klt_start(_klt_of(spec.n_code, x), x))
+    return network, spec
+
+
+def _klt_of(n_code: int, x: Tensor) -> Klt:
+    """The KLT of that code length, or of the next shorter one that is even, fitted to x."""
+    n_rx, n_tx, n_delay = x.shape[1] // 2, x.shape[2], x.shape[3]
+    even = max(2, min(n_code - n_code % 2, x[0].numel()))
+    return Klt(even, n_tx=n_tx, n_delay=n_delay, n_rx=n_rx).fit(x)
 
 
 def _klt_start(klt: Klt, x: Tensor) -> LinearStart:
@@ -147,7 +203,7 @@ def _describe(
     return {
         "what": "compressor",
         "compressor": spec.to_dict(),
-        "ratio": recipe.ratio,
+        **({"ratio": recipe.ratio} if recipe.bits is None else {"budget_bits": recipe.bits}),
         "data": data.source.identity(),
         "validation": validation.source.identity(),
         "read_as": data.read_as(),
@@ -167,9 +223,7 @@ def _card(
     """Recipe, curve and validation figures, with the KLT of equal code length beside them."""
     network.eval()
     error = nmse(x_validation, in_audit_space(network)(x_validation))
-    n_rx, n_tx, n_delay = x.shape[1] // 2, x.shape[2], x.shape[3]
-    linear = Klt(network.n_code, n_tx=n_tx, n_delay=n_delay, n_rx=n_rx).fit(x)
-    reference = nmse(x_validation, linear(x_validation))
+    reference = nmse(x_validation, _klt_of(network.n_code, x)(x_validation))
     card: dict[str, Any] = {
         **described,
         "validation_nmse_db": round(float(nmse_db(error.mean())), 3),
@@ -178,6 +232,7 @@ def _card(
         },
         "klt_same_code_length_nmse_db": round(float(nmse_db(reference.mean())), 3),
         "parameters": sum(p.numel() for p in network.parameters()),
+        "bits": _bits(network, x_validation),
     }
     card["beats_klt"] = card["validation_nmse_db"] < card["klt_same_code_length_nmse_db"] - 0.01
     if training is None:
@@ -189,6 +244,12 @@ def _card(
     card["curve_columns"] = ["sample passes", "validation NMSE [dB]"]
     card["selected_step"] = int(training.best["step"])
     return card
+
+
+def _bits(network: CompressorNetwork, x: Tensor) -> int | None:
+    """Most bits of a codeword; None where the code is not quantised."""
+    bits = feedback_bits(network, in_audit_space(network).codeword(x))
+    return None if bits is None else int(bits.max())
 
 
 def _log10(value: float) -> float:

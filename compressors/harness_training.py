@@ -8,6 +8,7 @@ never interrupted. What is trained, its loss and its data come from the caller.
 
 import logging
 import math
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -175,11 +176,18 @@ class _AtomicCheckpointIO(TorchCheckpointIO):
 
 class _BlockEnd(Checkpoint):
     """At the end of each block: curve, best weights so far, checkpoint; in this order, so that a
-    repeated block writes the same files again."""
+    repeated block writes the same files again. Keeps the time spent on blocks that count."""
 
     def __init__(self, folder: Path, averaged: _Ema) -> None:
         self.folder, self.averaged = folder, averaged
         self.curve: list[dict[str, float]] = []
+        self.seconds: float | None = 0.0
+        self._since = time.monotonic()
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        self._since = time.monotonic()
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -196,6 +204,10 @@ class _BlockEnd(Checkpoint):
         self.curve.append({"step": float(trainer.global_step), **figures})
         if min(self.curve, key=lambda row: row["val_loss"]) is self.curve[-1]:
             self._save_best(trainer)
+        now = time.monotonic()
+        if self.seconds is not None:
+            self.seconds += now - self._since
+        self._since = now
         trainer.save_checkpoint(self.folder / CHECKPOINT_NAME, weights_only=False)
 
     def _save_best(self, trainer: lightning.Trainer) -> None:
@@ -207,10 +219,11 @@ class _BlockEnd(Checkpoint):
             save_file(weights, temporary)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"curve": self.curve}
+        return {"curve": self.curve, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.curve = list(state_dict["curve"])
+        self.seconds = state_dict.get("seconds")  # unknown of a training begun before it was kept
 
 
 class _BlockBar(RichProgressBar):
@@ -227,11 +240,17 @@ class _BlockBar(RichProgressBar):
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What a finished training gives: the selected weights and the validation curve (a row a
-    block with step and figures)."""
+    """What a finished training gives.
+
+    Attributes:
+        weights: The selected ones.
+        curve: Validation, a row a block with step and figures.
+        seconds: Time spent on it [s], over all its processes; None if not all of it is known.
+    """
 
     weights: dict[str, Tensor]
     curve: list[dict[str, float]]
+    seconds: float | None
 
     @property
     def best(self) -> dict[str, float]:
@@ -285,7 +304,7 @@ def train(
                 f"{checkpoint} cannot be read ({reason}). Remove it to start this training anew."
             ) from error
         raise
-    return Training(weights=load_file(folder / BEST_NAME), curve=end.curve)
+    return Training(weights=load_file(folder / BEST_NAME), curve=end.curve, seconds=end.seconds)
 
 
 @contextmanager

@@ -20,11 +20,13 @@ def write_weights(
     kind: str,
     described: Mapping[str, Any],
     card: Mapping[str, Any],
+    circumstances: Mapping[str, Any] | None = None,
 ) -> str:
     """Write one safetensors file, whole or not at all, and its card readable beside it.
 
     The file carries kind, description and card in its metadata; `<stem>.card.json` repeats the
-    card for people.
+    card for people. `circumstances`, which no two trainings share (time spent), stand in that
+    alone, so that a training repeated gives the same file.
 
     safetensors itself puts the metadata in a random order, so equal weights gave unequal files;
     here the keys are sorted.
@@ -42,7 +44,7 @@ def write_weights(
     header += b" " * (-len(header) % 8)  # tensors begin at a multiple of eight bytes
     with atomic_write(path) as temporary:
         temporary.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + length :])
-    text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps({**card, **(circumstances or {})}, indent=1, ensure_ascii=False) + "\n"
     write_text_atomic(Path(path).with_suffix(".card.json"), text)
     return file_sha256(path)
 

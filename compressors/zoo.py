@@ -10,6 +10,7 @@ from torch import nn
 from channels.convention import Convention
 from channels.support import CsiAuditError, did_you_mean
 from compressors.acrnet import ACRNet
+from compressors.bit_matched import BIT_MATCHED, build_bit_matched
 from compressors.clnet import CLNet
 from compressors.crnet import CRNet
 from compressors.csinet import CsiNet
@@ -47,7 +48,8 @@ class CompressorSpec:
         variant: Of the neural nets, "published" or "linear_trunk" (compressors.linear_start).
         convention: Keyword arguments of channels.convention.Convention.
         options: Keyword arguments of the architecture's own: expansion of acrnet, levels of
-            conv-fsq. What is not given is filled in.
+            conv-fsq; what is not given is filled in. Of those in `BIT_MATCHED`, what their fit
+            found.
     """
 
     arch: str
@@ -58,11 +60,11 @@ class CompressorSpec:
     options: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
+        if self.arch in BIT_MATCHED:
+            return  # its own class checks the options when it is built
         if self.arch not in _ARCHITECTURES:
-            raise CsiAuditError(
-                f"arch must be a known architecture; got {self.arch!r}."
-                f"{did_you_mean(self.arch, _ARCHITECTURES)}"
-            )
+            hint = did_you_mean(self.arch, (*_ARCHITECTURES, *BIT_MATCHED))
+            raise CsiAuditError(f"arch must be a known architecture; got {self.arch!r}.{hint}")
         if self.arch != "klt" and self.event_shape[0] != 2:
             raise CsiAuditError(
                 f"{self.arch} reads one receive antenna; got channels with "
@@ -89,8 +91,11 @@ class CompressorSpec:
         """The form that csi-audit trains: linear trunk, unit-power channels as they are.
 
         Raises:
-            CsiAuditError: unknown architecture, or a ratio that does not divide the channel.
+            CsiAuditError: unknown architecture, one that is fitted to bits and knows no ratio, or
+                a ratio that does not divide the channel.
         """
+        if arch in BIT_MATCHED:
+            raise CsiAuditError(f"{arch} is fitted to a number of bits and has no ratio.")
         size = event_shape[0] * event_shape[1] * event_shape[2]
         if ratio < 1 or size % ratio:
             raise CsiAuditError(
@@ -107,6 +112,8 @@ class CompressorSpec:
 
     def build(self) -> CompressorNetwork:
         """The compressor with fresh weights."""
+        if self.arch in BIT_MATCHED:
+            return build_bit_matched(self.arch, dict(self.options), event_shape=self.event_shape)
         channels, n_tx, n_delay = self.event_shape
         options: dict[str, Any] = {
             "n_tx": n_tx,
@@ -157,10 +164,32 @@ def build_compressor(arch: str, *, ratio: int = 16, **options: Any) -> Compresso
 
 
 def save_compressor(
-    path: str | Path, network: nn.Module, spec: CompressorSpec, *, card: dict[str, Any]
+    path: str | Path,
+    network: nn.Module,
+    spec: CompressorSpec,
+    *,
+    card: dict[str, Any],
+    circumstances: dict[str, Any] | None = None,
+    half: bool = False,
 ) -> str:
-    """Write weights with their spec and card; returns the SHA-256 of the file."""
-    described = {"compressor": spec.to_dict()}
+    """Write weights with their spec and card; returns the SHA-256 of the file.
+
+    Args:
+        path: The file; `<stem>.card.json` is written beside it.
+        network: Whose weights.
+        spec: What builds it.
+        card: How it was made.
+        circumstances: See `weights_file.write_weights`.
+        half: Whether to store floating-point numbers as float16; they are read as float32 again.
+    """
+    weights = network.state_dict()
+    if half:
+        weights = {k: w.half() if w.is_floating_point() else w for k, w in weights.items()}
     return write_weights(
-        path, network.state_dict(), kind=WEIGHTS_KIND, described=described, card=card
+        path,
+        weights,
+        kind=WEIGHTS_KIND,
+        described={"compressor": spec.to_dict()},
+        card=card,
+        circumstances=circumstances,
     )

@@ -23,7 +23,7 @@ from csi_audit.configs import (
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
 _RESUMABLE = ("demo", "run", "fit-base", "fit-compressor")
-_NUMBERS = ("panel", "tau_db")  # lists of numbers; all others are names
+_NUMBERS = ("panel", "tau_db", "ratio", "bits")  # lists of numbers; all others are names
 
 
 @dataclass(frozen=True)

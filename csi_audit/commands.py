@@ -9,10 +9,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 from channels.channel_set import ChannelSet
 from channels.randomness import seeded_generator
@@ -21,7 +24,10 @@ from channels.sample import sample_path
 from channels.support import CsiAuditError
 from compressors.loading import bundled_compressors
 from compressors.plans import COMPRESSOR_PLAN, Plan
+from compressors.zoo import CompressorSpec
 from csi_audit.auditing import audit, run_directory, write_report_again
+from csi_audit.base import Base, load_base
+from csi_audit.base_users import BaseDraw, draw_base_users, tenth_kept_out
 from csi_audit.configs import (
     BASE_PLAN,
     DemoConfig,
@@ -29,6 +35,7 @@ from csi_audit.configs import (
     FitCompressorConfig,
     ReportConfig,
     RunConfig,
+    TrainingForm,
 )
 from csi_audit.devices import torch_device
 from csi_audit.printing import say, say_notices
@@ -147,18 +154,94 @@ def fit_base_model(settings: FitBaseConfig) -> None:
 
 
 def fit_neural_compressor(settings: FitCompressorConfig) -> None:
-    """Train a compressor; goes on where an interrupted training was."""
+    """Train compressors, one after the other; each goes on where an interrupted training was."""
+    _set_threads(settings.threads)
+    torch_device(settings.device)
+    console = Console()
+    channels, validation = _compressor_users(console, settings)
+    _say_both(channels, validation)
+    folders = settings.folders()
+    cards: dict[str, dict[str, Any]] = {}
+    failed: dict[str, Exception] = {}
+    for form, folder in folders.items():
+        name = form.name
+        if len(folders) > 1:
+            say(console, f"{name} ({len(cards) + len(failed) + 1} of {len(folders)})")
+        try:
+            cards[name] = _fit_one(form, folder, channels, validation, settings)
+        except (CsiAuditError, RuntimeError, MemoryError) as error:
+            if len(folders) == 1:
+                raise
+            failed[name] = error
+            say(console, f"{name} failed: {error}")
+    if len(folders) > 1:
+        console.print(_compressor_table(cards, failed))
+    if failed:
+        raise CsiAuditError(
+            f"{len(failed)} of {len(folders)} trainings failed: {', '.join(failed)}. The others "
+            "are done; the same command tries these again."
+        ) from next(iter(failed.values()))
+
+
+def _compressor_users(
+    console: Console, settings: FitCompressorConfig
+) -> tuple[ChannelSet, ChannelSet]:
+    """Training and validation users; a form that cannot be built of them is refused at once."""
+    if not settings.on_base:
+        channels, validation = _split(settings)
+        _, n_rx, n_tx, n_sub = channels.h.shape
+        _check_forms(settings, (2 * n_rx, n_tx, n_sub))
+        return channels, validation
+    base = load_base(settings.base)
+    channel, n_tx, n_delay = base.event_shape
+    _check_forms(settings, (channel, n_tx, n_delay))  # before minutes of drawing
+    users = _drawn_users(console, settings, base)
+    if settings.validation is not None:
+        return users, settings.read(settings.validation)
+    return tenth_kept_out(users)
+
+
+def _check_forms(settings: FitCompressorConfig, event_shape: tuple[int, int, int]) -> None:
+    for form in settings.folders():
+        if form.ratio is not None:
+            CompressorSpec.for_ratio(form.arch, form.ratio, event_shape=event_shape)
+
+
+def _drawn_users(console: Console, settings: FitCompressorConfig, base: Base) -> ChannelSet:
+    """Samples of the base model with a bar; those of an earlier call are read."""
+    draw = BaseDraw(n=settings.base_samples, steps=settings.base_steps, seed=settings.seed)
+    with _progress(console) as bar:
+        task = bar.add_task("base samples", total=draw.evaluations)
+        bar.start()
+        users = draw_base_users(
+            base,
+            draw,
+            parent=settings.parent,
+            name="the bundled base" if settings.base is None else Path(settings.base).name,
+            device=torch_device(settings.device),
+            progress=lambda made: bar.update(task, completed=made),
+        )
+    say(console, f"Base samples are kept in {draw.folder(settings.parent, base)}")
+    return users
+
+
+def _fit_one(
+    form: TrainingForm,
+    folder: Path,
+    channels: ChannelSet,
+    validation: ChannelSet,
+    settings: FitCompressorConfig,
+) -> dict[str, Any]:
+    """Train one compressor and say what came out; returns its card."""
     from compressors.compressor_training import CompressorRecipe, fit_compressor
     from compressors.loading import load_compressor
 
-    _set_threads(settings.threads)
-    torch_device(settings.device)
-    channels, validation = _split(settings)
-    _say_both(channels, validation)
-    plan = _plan(COMPRESSOR_PLAN, settings)
-    out = settings.out or f"runs/{settings.arch}-{settings.ratio}"
-    recipe = CompressorRecipe(arch=settings.arch, ratio=settings.ratio, plan=plan)
-    path = fit_compressor(channels, validation, folder=out, recipe=recipe, device=settings.device)
+    plan = replace(_plan(COMPRESSOR_PLAN, settings), precision=settings.precision)
+    size = {"bits": form.bits} if form.ratio is None else {"ratio": form.ratio}
+    recipe = CompressorRecipe(arch=form.arch, plan=plan, **size)
+    path = fit_compressor(
+        channels, validation, folder=folder, recipe=recipe, device=settings.device
+    )
     card = load_compressor(str(path)).card
     curve = card.get("curve", [])
     for passes, nmse_db in curve[:: max(1, len(curve) // 10)]:
@@ -168,6 +251,21 @@ def fit_neural_compressor(settings: FitCompressorConfig) -> None:
         f"{card['klt_same_code_length_nmse_db']:.2f} dB."
     )
     print(f"Compressor: {path.resolve()}")
+    return card
+
+
+def _compressor_table(cards: dict[str, dict[str, Any]], failed: dict[str, Exception]) -> Table:
+    """What came of each training, beside the KLT of equal code length."""
+    table = Table(title="validation NMSE [dB]", title_justify="left")
+    for head in ("compressor", "code numbers", "parameters", "NMSE", "KLT", "difference"):
+        table.add_column(head, justify="left" if head == "compressor" else "right")
+    for name, card in cards.items():
+        own, klt = card["validation_nmse_db"], card["klt_same_code_length_nmse_db"]
+        sizes = (f"{card['compressor']['n_code']:,}", f"{card['parameters']:,}")
+        table.add_row(Text(name), *sizes, f"{own:.2f}", f"{klt:.2f}", f"{own - klt:+.2f}")
+    for name in failed:
+        table.add_row(Text(name), "failed")
+    return table
 
 
 def _plan(default: Plan, settings: FitBaseConfig | FitCompressorConfig) -> Plan:

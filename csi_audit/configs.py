@@ -1,12 +1,14 @@
 """The settings of each command, as frozen dataclasses behind Python, YAML and the command line."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from channels.channel_set import ChannelSet
 from channels.generation import SimulatedCell
 from channels.readers import load_channels
 from channels.support import CsiAuditError
+from compressors.bit_matched import BIT_MATCHED
 from compressors.plans import COMPRESSOR_PLAN, Plan
 
 BASE_PLAN = Plan(
@@ -176,19 +178,30 @@ class FitBaseConfig(ReadingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class FitCompressorConfig(ReadingConfig):
-    """Settings of a compressor training.
+    """Settings of one compressor training, or of several: every architecture at every ratio.
 
     Attributes:
-        data: Training channels.
+        data: Training channels. The word base stands for samples of the base model, so that no
+            file is needed; a file of that name is ./base.
         validation: Other channels, for the selection of weights; None keeps a tenth of the drops
-            (of the users, where the file knows no drops) out of the training.
-        arch: "crnet", "csinet" or "klt".
-        ratio: Compression ratio 2 n_rx n_tx n_delay / n_code.
-        out: Training directory; None makes runs/<arch>-<ratio>.
+            (of the users, where there are no drops) out of the training.
+        arch: Architectures: csinet, crnet, clnet, acrnet, transnet, conv-fsq, klt; and, fitted to
+            bits, klt-quantised, top-taps, top-taps-oracle, beam-codebook. Give the flag once for
+            each.
+        ratio: Compression ratios 2 n_rx n_tx n_delay / n_code. Give the flag once for each.
+        bits: Bits of a codeword at most, for architectures fitted to bits, which have no ratio.
+            Give the flag once for each.
+        out: Training directory; None makes runs/<arch>-<ratio>, or runs/<arch>-<bits>b. Of several
+            trainings the folder in which each has its own; None takes runs. What was interrupted
+            goes on.
+        base: Base model file, with data base; None takes the bundled one.
+        base_samples: Samples to draw of it. They are kept beside the trainings and drawn once.
+        base_steps: Steps of the probability-flow ODE, so denoiser evaluations a sample.
         steps: Optimizer steps.
         block_steps: Steps between validations and checkpoints.
         batch_size: Users a step.
         learning_rate: Peak learning rate.
+        precision: "32-true", or "bf16-mixed", which is faster on GPUs.
         seed: Fixes every random number.
         device: Where the training runs.
         threads: CPU threads of this process; None leaves torch's default.
@@ -196,19 +209,77 @@ class FitCompressorConfig(ReadingConfig):
 
     data: str
     validation: str | None = None
-    arch: str = "crnet"
-    ratio: int = 16
+    arch: tuple[str, ...] = ("crnet",)
+    ratio: tuple[int, ...] = (16,)
+    bits: tuple[int, ...] = ()
     out: str | None = None
+    base: str | None = None
+    base_samples: int = 8000
+    base_steps: int = 30
     steps: int = COMPRESSOR_PLAN.steps
     block_steps: int = COMPRESSOR_PLAN.block_steps
     batch_size: int = COMPRESSOR_PLAN.batch_size
     learning_rate: float = COMPRESSOR_PLAN.learning_rate
+    precision: Literal["32-true", "bf16-mixed"] = COMPRESSOR_PLAN.precision
     seed: int = 0
     device: Device = "auto"
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        _check_listed("arch", self.arch, "crnet")
+        _check_listed("ratio", self.ratio, 16)
+        matched = [arch for arch in self.arch if arch in BIT_MATCHED]
+        if matched and not self.bits:
+            raise CsiAuditError(f"bits must be given for {matched[0]}. Example: --bits 512.")
+        if self.bits and not matched:
+            raise CsiAuditError(
+                f"bits must go with an architecture that is fitted to bits "
+                f"({', '.join(BIT_MATCHED)}); got {', '.join(self.arch)}."
+            )
+        if matched:
+            _check_listed("bits", self.bits, 512)
+        _at_least(self, "base_samples", 10)
+        _at_least(self, "base_steps", 2)
         _check_rate(self.learning_rate)
+        if self.base is not None and not self.on_base:
+            raise CsiAuditError(
+                f"base names the model that --data base draws from; got data {self.data!r}. "
+                "Choose one of the two."
+            )
+
+    @property
+    def on_base(self) -> bool:
+        """Whether the training channels are samples of the base model."""
+        return self.data == "base"
+
+    @property
+    def parent(self) -> Path:
+        """Where the trainings, or the one, and the base samples lie."""
+        return Path("runs" if self.out is None else self.out)
+
+    def folders(self) -> "dict[TrainingForm, Path]":
+        """Training directory of every architecture in every size."""
+        forms = [form for arch in self.arch for form in self._forms(arch)]
+        if len(forms) == 1 and self.out is not None:
+            return {forms[0]: self.parent}
+        return {form: self.parent / form.name for form in forms}
+
+    def _forms(self, arch: str) -> "list[TrainingForm]":
+        if arch in BIT_MATCHED:
+            return [TrainingForm(arch, bits=bits) for bits in self.bits]
+        return [TrainingForm(arch, ratio=ratio) for ratio in self.ratio]
+
+
+class TrainingForm(NamedTuple):
+    """One compressor to train: its architecture with a ratio, or fitted to bits."""
+
+    arch: str
+    ratio: int | None = None
+    bits: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.arch}-{self.ratio}" if self.bits is None else f"{self.arch}-{self.bits}b"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,6 +384,17 @@ def _check_names(compressor: tuple[str, ...]) -> None:
     twice = [name for i, name in enumerate(compressor) if name in compressor[:i]]
     if twice:
         raise CsiAuditError(f"compressor {twice[0]!r} is named twice. Name each one once.")
+
+
+def _check_listed(name: str, values: tuple[str, ...] | tuple[int, ...], example: object) -> None:
+    """Refuse anything but a tuple of different values, at least one."""
+    if not isinstance(values, tuple) or not values:
+        raise CsiAuditError(
+            f"{name} must be a tuple of at least one value; got {values!r}. Write ({example!r},)."
+        )
+    twice = [value for i, value in enumerate(values) if value in values[:i]]
+    if twice:
+        raise CsiAuditError(f"{name} {twice[0]!r} is named twice. Name each one once.")
 
 
 def _check_rate(learning_rate: float) -> None:

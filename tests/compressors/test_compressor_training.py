@@ -1,14 +1,16 @@
 """Training of compressors, end to end on a toy array: start, card, weights file, resume."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from channels import ChannelSet, CsiAuditError, audit_space
-from compressors import Klt, in_audit_space, load_compressor, nmse, nmse_db
-from compressors.compressor_training import CompressorRecipe, fit_compressor
+from compressors import CompressorSpec, Klt, in_audit_space, load_compressor, nmse, nmse_db
+from compressors.compressor_training import CompressorRecipe, fit_compressor, round_to_half
 from compressors.plans import Plan
 from compressors.quantised_autoencoder import companded
 
@@ -39,6 +41,13 @@ def test_a_net_starts_at_the_klt_and_is_written_with_its_card(
     assert [row[0] for row in card["curve"]] == [32, 64]  # sample passes
     assert card["users"] == {"train": 300, "validation": 60}
     assert card["data"] == {"name": "set1.h5", "sha256": "1"}
+    assert (card["bits"], abs(card["float16_moves_nmse_by_db"]) < 0.01) == (None, True)
+    stored = load_file(path)
+    assert {w.dtype for w in stored.values() if w.is_floating_point()} == {torch.float16}
+    beside = json.loads(path.with_suffix(".card.json").read_text())
+    assert beside.pop("training_seconds") >= 0
+    assert beside.pop("device") == "cpu"
+    assert beside == card  # what no two trainings share is not in the weights file
     before = path.read_bytes()
     again = fit_compressor(
         train, validation, folder=tmp_path / "net", recipe=recipe, device="cpu", progress=False
@@ -73,10 +82,8 @@ def test_the_klt_is_fitted_in_one_go(
     path = fit_compressor(train, validation, folder=tmp_path / "new" / "klt", recipe=recipe)
     loaded = load_compressor(str(path))
     x = audit_space(validation)
-    assert torch.equal(
-        in_audit_space(loaded.compressor)(x),
-        Klt(16, n_tx=8, n_delay=8).fit(audit_space(train))(x),
-    )
+    exact = Klt(16, n_tx=8, n_delay=8).fit(audit_space(train))(x)
+    assert torch.allclose(in_audit_space(loaded.compressor)(x), exact, atol=1e-2)  # float16
     assert loaded.card["beats_klt"] is False
     assert not {"plan", "augment", "curve"} & set(loaded.card)
 
@@ -93,3 +100,36 @@ def test_what_cannot_be_trained(tmp_path: Path, draw_channels: Callable[..., Cha
         with pytest.raises(CsiAuditError, match=message):
             fit_compressor(channels, channels, folder=tmp_path / "a", recipe=recipe)
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.unit
+def test_weights_that_float16_cannot_hold_stay_as_they_are(
+    draw_x: Callable[..., torch.Tensor],
+) -> None:
+    """Rounding stops where it costs distortion, or leaves the range of float16."""
+    x = draw_x(64)
+    network = CompressorSpec.for_ratio("klt", 8, event_shape=(2, 8, 8)).build()
+    assert isinstance(network, Klt)
+    exact = network.fit(x).basis.clone()
+    moved = round_to_half(network, x)
+    assert moved == pytest.approx(0, abs=1e-3)
+    assert torch.equal(network.basis, exact.half().float())
+    for factor in (1e-7, 1e6):  # below the smallest number, above the largest
+        scaled = ScaledKlt(network, factor)
+        assert round_to_half(scaled, x) is None
+        assert torch.equal(scaled.basis, factor * network.basis)
+
+
+class ScaledKlt(Klt):
+    """A KLT whose basis is stored in another unit."""
+
+    def __init__(self, klt: Klt, factor: float) -> None:
+        super().__init__(klt.n_code, n_tx=8, n_delay=8, convention=klt.convention)
+        self.factor = factor
+        self.basis.copy_(factor * klt.basis)
+
+    def encode(self, y: torch.Tensor) -> torch.Tensor:
+        return super().encode(y) / self.factor
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        return super().decode(z) / self.factor

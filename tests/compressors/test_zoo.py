@@ -56,7 +56,11 @@ def saved(tmp_path: Path, seeded_torch: None) -> Callable[..., Path]:
         ("crnett", r"arch must be a known architecture; got 'crnett'\. Did you mean 'crnet'\?"),
         ("CsiNet", r"got 'CsiNet'\. Did you mean 'csinet'\?"),
         ("conv_fsq", r"got 'conv_fsq'\. Did you mean 'conv-fsq'\?"),
-        ("xyz", r"'xyz'\. Choose from: acrnet, clnet, conv-fsq, crnet, csinet, klt, transnet\."),
+        (
+            "xyz",
+            r"'xyz'\. Choose from: acrnet, beam-codebook, clnet, conv-fsq, crnet, csinet, klt,",
+        ),
+        ("top-taps", r"top-taps is fitted to a number of bits and has no ratio\."),
     ],
 )
 def test_unknown_architecture(arch: str, message: str) -> None:

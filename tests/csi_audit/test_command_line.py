@@ -141,7 +141,7 @@ def test_a_bare_first_word_is_the_data() -> None:
     assert found == InspectConfig(data=("a b.h5",), n_sub=32)
     assert parsed("inspect", "--data", "a.h5") == InspectConfig(data=("a.h5",))
     assert parsed("report", "runs/demo").run == "runs/demo"
-    assert parsed("fit-compressor", "a.h5", "--arch", "klt").arch == "klt"
+    assert parsed("fit-compressor", "a.h5", "--arch", "klt").arch == ("klt",)
 
 
 @unit
@@ -184,7 +184,10 @@ def test_panel_is_a_list_with_or_without_brackets(panel: list[str]) -> None:
         (["fit-base", "a.h5", "b.h5"], "unrecognized arguments: b.h5"),
         (["report"], "the following arguments are required: run"),
         (["fit_base", "u"], "there is no command 'fit_base'. Did you mean 'fit-base'?"),
-        (["xyz"], "there is no command 'xyz'. Choose from: convert, demo, fit-base"),
+        (
+            ["xyz"],
+            "there is no command 'xyz'. Choose from: check-compressor, convert, demo, fit-base",
+        ),
     ],
 )
 def test_refused_words(

@@ -11,14 +11,29 @@ import pytest
 import torch
 
 import reports.report
-from channels import ChannelSet, write_channels
+from channels import ChannelSet, audit_space, load_channels, write_channels
 from channels.run_folder import AnotherConfigError
 from channels.sample import sample_path
 from channels.support import CsiAuditError
-from compressors import Klt, bundled_compressors, load_compressor
+from compressors import (
+    Klt,
+    bundled_compressors,
+    compressor_training,
+    in_audit_space,
+    load_compressor,
+    nmse,
+)
 from csi_audit import base_training, commands
+from csi_audit.base import load_base
 from csi_audit.command_line import EXIT_BAD_INPUT, EXIT_OK, main
-from csi_audit.configs import DemoConfig, FitBaseConfig, RunConfig
+from csi_audit.configs import (
+    DemoConfig,
+    FitBaseConfig,
+    FitCompressorConfig,
+    RunConfig,
+    TrainingForm,
+)
+from csi_audit.sampling import BaseSampler
 from reports import load_result
 
 end_to_end = pytest.mark.end_to_end
@@ -173,6 +188,172 @@ def test_a_fitted_klt_is_audited(
     assert klt.against_klt.startswith("klt-4 is a KLT itself")
     assert isinstance(load_compressor(str(path)).compressor, Klt)
     assert half.mean_db("real") is not None
+
+
+def fit_words(tiny: Any, out: Path, *more: str) -> list[str]:
+    """The words of a training on 40 samples of the tiny base."""
+    draw = ["--base", str(tiny.base), "--base-samples", "40", "--base-steps", "3", "--seed", "5"]
+    return ["fit-compressor", "--data", "base", *draw, "--out", str(out), *more]
+
+
+@end_to_end
+def test_a_klt_is_fitted_to_base_samples(
+    tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The card says of which base; a second call draws nothing and writes the same."""
+    words = fit_words(tiny, tmp_path / "klt", "--arch", "klt", "--ratio", "4")
+    assert main(words) == EXIT_OK
+    path = tmp_path / "klt" / "compressor.safetensors"
+    made = path.read_bytes()
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == f"Compressor: {path.resolve()}"
+    assert f"Base samples are kept in {tmp_path / 'klt' / '.base-users'}" in printed
+    card = load_compressor(str(path)).card
+    base = load_base(tiny.base)
+    users = "40 samples of base.safetensors, probability-flow ODE (2M), 3 steps, seed 5"
+    assert card["data"] == card["validation"] == {"name": users, "sha256": base.sha256}
+    assert card["users"] == {"train": 36, "validation": 4}
+    assert card["read_as"]["grid"]["bandwidth_hz"] == base.grid.bandwidth_hz
+    monkeypatch.setattr(BaseSampler, "__call__", None)
+    assert main(words) == EXIT_OK
+    assert path.read_bytes() == made
+
+
+@end_to_end
+def test_every_combination_is_fitted_and_one_may_fail(
+    tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At ratio 128 one real number is left, which no KLT can have."""
+    ratios = [f"--ratio={ratio}" for ratio in (4, 128, 8)]
+    words = fit_words(tiny, tmp_path, "--arch", "klt", *ratios)
+    assert main(words) == EXIT_BAD_INPUT
+    printed = capsys.readouterr()
+    assert "1 of 3 trainings failed: klt-128. The others are done" in printed.err
+    assert "klt-128 (2 of 3)" in printed.out
+    assert "klt-128 failed: n_code of a KLT must be even" in printed.out
+    cards = {
+        name: load_compressor(str(tmp_path / name / "compressor.safetensors")).card
+        for name in ("klt-4", "klt-8")
+    }
+    assert not (tmp_path / "klt-128").exists()
+    assert cards["klt-4"]["data"] == cards["klt-8"]["data"]
+    rows = [line.split("│")[1:7] for line in printed.out.splitlines() if line.startswith("│ klt")]
+    shown = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    for name, n_code in (("klt-4", "32"), ("klt-8", "16")):
+        level = f"{cards[name]['validation_nmse_db']:.2f}"
+        assert shown[name] == [n_code, "0", level, level, "+0.00"]  # a basis is no parameter
+    assert shown["klt-128"] == ["failed", "", "", "", ""]
+
+
+@unit
+def test_fit_compressor_passes_its_settings_on(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Architectures by ratios, each in its folder, from one set of samples."""
+    found: list[dict[str, Any]] = []
+
+    def fit(channels: ChannelSet, validation: ChannelSet, **named: Any) -> Path:
+        found.append({"channels": channels, "validation": validation, **named})
+        raise CsiAuditError("diverged")
+
+    monkeypatch.setattr(compressor_training, "fit_compressor", fit)
+    both = ["--arch", "crnet", "--arch=csinet", "--ratio", "4", "--ratio", "16"]
+    plan = ["--steps", "20", "--block_steps", "10", "--batch-size", "8", "--precision=bf16-mixed"]
+    words = fit_words(tiny, tmp_path, *both, *plan, "--device", "cpu")
+    assert main([*words, "--validation", str(tiny.bare)]) == EXIT_BAD_INPUT
+    names = ["crnet-4", "crnet-16", "csinet-4", "csinet-16"]
+    assert [each["folder"] for each in found] == [tmp_path / name for name in names]
+    assert [f"{e['recipe'].arch}-{e['recipe'].ratio}" for e in found] == names
+    for each in found:
+        plan_of = each["recipe"].plan
+        assert (plan_of.steps, plan_of.block_steps, plan_of.batch_size) == (20, 10, 8)
+        assert (plan_of.precision, plan_of.seed, each["device"]) == ("bf16-mixed", 5, "cpu")
+        assert (len(each["channels"]), len(each["validation"])) == (40, 60)
+
+
+@unit
+def test_one_failing_training_ends_with_its_own_words(
+    tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit-compressor", str(tiny.data), "--arch", "klt", "--ratio", "128"]
+    assert main([*words, "--out", str(tmp_path / "klt")]) == EXIT_BAD_INPUT
+    assert capsys.readouterr().err.startswith("csi-audit: n_code of a KLT must be even")
+
+
+@unit
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--arch", "klt", "--arch", "crnt"], "Did you mean 'crnet'?"),
+        (["--ratio", "16", "--ratio", "7"], "ratio must divide the 128 real numbers"),
+    ],
+)
+def test_wrong_forms_are_refused_before_anything_is_drawn(
+    tiny: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(commands, "draw_base_users", interrupt)
+    assert main(fit_words(tiny, tmp_path / "out", *more)) == EXIT_BAD_INPUT
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@unit
+@pytest.mark.parametrize("arch", ["klt-quantised", "top-taps", "top-taps-oracle", "beam-codebook"])
+def test_a_compressor_fitted_to_bits(
+    arch: str, tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "fitted"
+    assert main(fit_words(tiny, out, "--arch", arch, "--bits", "120")) == 0
+    named = load_compressor(str(out / "compressor.safetensors"))
+    x = audit_space(load_channels(tiny.data))
+    audited = in_audit_space(named.compressor)
+    bits = named.compressor.bits(audited.codeword(x))
+    assert bits is not None
+    assert named.card["bits"] <= 120
+    assert int(bits.max()) <= 120
+    assert named.card["validation_nmse_db"] < 0
+    assert float(nmse(x, audited(x)).mean()) < 1
+    assert "Compressor: " in capsys.readouterr().out
+
+
+@unit
+def test_folders_of_trainings(tmp_path: Path) -> None:
+    """One training takes `out` itself, several have a folder each in it."""
+    crnet, coarse = TrainingForm("crnet", ratio=16), TrainingForm("crnet", ratio=4)
+    one = FitCompressorConfig(data="a.h5", out="x")
+    assert one.folders() == {crnet: Path("x")}
+    assert replace(one, out=None).folders() == {crnet: Path("runs/crnet-16")}
+    two = replace(one, ratio=(4, 16))
+    assert two.folders() == {coarse: Path("x/crnet-4"), crnet: Path("x/crnet-16")}
+    assert next(iter(replace(two, out=None).folders().values())) == Path("runs/crnet-4")
+    matched = replace(one, arch=("crnet", "top-taps"), bits=(256,))
+    taps = TrainingForm("top-taps", bits=256)
+    assert matched.folders() == {crnet: Path("x/crnet-16"), taps: Path("x/top-taps-256b")}
+
+
+@unit
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"base": "b.safetensors"}, "base names the model that --data base draws from; got data"),
+        ({"base_samples": 9}, "base_samples must be at least 10; got 9"),
+        ({"base_steps": 1}, "base_steps must be at least 2; got 1"),
+        ({"arch": "klt"}, r"arch must be a tuple of at least one value; got 'klt'. Write \('crnet"),
+        ({"arch": ()}, "arch must be a tuple of at least one value"),
+        ({"ratio": (4, 16, 4)}, "ratio 4 is named twice. Name each one once"),
+        ({"bits": (8,)}, r"bits must go with an architecture that is fitted to bits \(klt-qu"),
+        ({"arch": ("top-taps",)}, "bits must be given for top-taps. Example: --bits 512"),
+        ({"arch": ("top-taps",), "bits": (8, 8)}, "bits 8 is named twice"),
+    ],
+)
+def test_settings_of_a_training_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(CsiAuditError, match=message):
+        FitCompressorConfig(**{"data": "users.h5", **settings})
 
 
 @unit
