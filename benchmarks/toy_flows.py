@@ -32,7 +32,7 @@ PILOT = 20_000
 def build_flow(name: FlowName, *, seed: int) -> Any:
     """An untrained flow of two dimensions."""
     builders: dict[FlowName, Callable[[], Any]] = {
-        "MAF": lambda: zuko.flows.MAF(2, transforms=6, hidden_features=(64, 64)),
+        "MAF": lambda: zuko.flows.MAF(2, transforms=3, hidden_features=(64, 64)),
         "NSF": lambda: zuko.flows.NSF(2, transforms=3, bins=16, hidden_features=(64, 64)),
         "autoregressive": lambda: zuko.flows.NSF(
             2, transforms=1, bins=64, hidden_features=(128, 128)

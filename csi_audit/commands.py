@@ -236,7 +236,8 @@ def _fit_one(
     from compressors.compressor_training import CompressorRecipe, fit_compressor
     from compressors.loading import load_compressor
 
-    plan = replace(_plan(COMPRESSOR_PLAN, settings), precision=settings.precision)
+    plan = _plan(COMPRESSOR_PLAN, settings)
+    plan = replace(plan, precision=settings.precision, ema_decay=settings.ema_decay)
     size = {"bits": form.bits} if form.ratio is None else {"ratio": form.ratio}
     recipe = CompressorRecipe(arch=form.arch, plan=plan, **size)
     path = fit_compressor(
