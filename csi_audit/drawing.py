@@ -151,14 +151,21 @@ def _with_islands(joined: WeightedSamples, parts: Sequence[Mapping[str, Array]])
     island = np.concatenate(
         [part["island"] + first for part, first in zip(parts, firsts, strict=True)]
     )
+    ancestors = [part["ancestor"] for part in parts if "ancestor" in part]
     return IslandSamples(
-        **{**vars(joined), "log_z": float(log_mean(joined.log_w))}, island=torch.from_numpy(island)
+        **{**vars(joined), "log_z": float(log_mean(joined.log_w))},
+        island=torch.from_numpy(island),
+        ancestor=torch.from_numpy(np.concatenate(ancestors)) if ancestors else None,
     )
 
 
 def _drawn(sampler: Sampler, n: int, stream: tuple[int, str, int]) -> dict[str, Array]:
     drawn = sampler(n, generator=seeded_generator(*stream))
-    islands = {"island": drawn.island.numpy()} if isinstance(drawn, IslandSamples) else {}
+    islands = {}
+    if isinstance(drawn, IslandSamples):
+        islands["island"] = drawn.island.numpy()
+        if drawn.ancestor is not None:
+            islands["ancestor"] = drawn.ancestor.numpy()
     if drawn.log_z is not None and not islands:
         raise ValueError(
             "blocks with a normalising constant each cannot be joined: their weights are relative "

@@ -11,14 +11,27 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import special
 from torch import Tensor
 
 from channels.support import CsiAuditError
 from csi_audit.samples import WeightedSamples
-from reports.estimates import Estimate, finite_vector, mean_estimate, student
+from reports.estimates import JUDGED, Estimate, finite_vector, mean_estimate
+from reports.pareto import combined_status, tail_shape, uneven_status
+from reports.reweighting import weighted_mean, weighted_proportion
+from reports.tail_estimates import Side, weighted_cvar_estimate, weighted_quantile_estimate
 
 RELATIVE_ERROR_LIMIT = 0.2
 """Standard error over value of Z above which a ratio to Z, and its interval, are not trusted."""
+
+MIN_ISLANDS = 10
+"""Islands below which their scatter is hardly known."""
+
+SCORE_LIMIT = 3.0
+"""Standard errors between Z and an independent E_p[l] above which the two differ."""
+
+TELLING_ERROR = 0.1
+"""Standard error of their difference over E_p[l] up to which their agreement says something."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +42,27 @@ class IslandSamples(WeightedSamples):
 
     Attributes:
         island: Island of each sample, int64 (N,).
+        ancestor: First particle of its island that each descends from, int64 (N,); None when not
+            kept.
+        e_p: Independent estimate of Z, see `compared_with`; None without.
     """
 
     island: Tensor
+    ancestor: Tensor | None = None
+    e_p: Estimate | None = None
+
+    def compared_with(self, e_p: Estimate) -> "IslandSamples":
+        """The same samples, every estimate from which says whether Z agrees with this E_p[l].
+
+        Args:
+            e_p: From elsewhere: l averaged over plain draws of the same unguided chain, or a rare
+                probability by another method.
+        """
+        return replace(self, e_p=e_p)
+
+    def log_share(self) -> Tensor:
+        """Log weights over the size of their island: sums over an island are its Z, (N,)."""
+        return self.log_w - self.sizes().double().log()[self.island]
 
     def sizes(self) -> Tensor:
         """Particles of each island, int64 (J,)."""
@@ -39,7 +70,12 @@ class IslandSamples(WeightedSamples):
 
     def log_z_islands(self) -> Tensor:
         """log Z as each island estimates it, float64 (J,)."""
-        return torch.stack([log_mean(part) for part in self.log_w.split(self.sizes().tolist())])
+        sizes = self.sizes()
+        top = torch.full((len(sizes),), -math.inf, dtype=self.log_w.dtype)
+        top = top.scatter_reduce(0, self.island, self.log_w, "amax").nan_to_num(neginf=0.0)
+        relative = (self.log_w - top[self.island]).exp()
+        sums = torch.zeros_like(top).index_add(0, self.island, relative)
+        return top + sums.log() - sizes.double().log()
 
 
 class Islands:
@@ -61,11 +97,12 @@ class Islands:
 
 
 class IslandWeights:
-    """Log weights since the last resampling, and log Z of every island up to it."""
+    """Log weights since the last resampling, log Z of every island up to it, and ancestors."""
 
     def __init__(self, islands: Islands, log_w: Tensor) -> None:
         self.islands, self.log_w = islands, log_w
         self.log_z = torch.zeros(len(islands.sizes), dtype=torch.float64)
+        self.ancestor = torch.cat([torch.arange(size) for size in islands.sizes])
 
     def add(self, increment: Tensor) -> None:
         """Multiply the weights.
@@ -96,6 +133,7 @@ class IslandWeights:
             rows.append(offset + own)
             offset += size
         self.log_w = log_w
+        self.ancestor = self.ancestor[torch.cat(rows)]
         return torch.cat(rows) if changed else None
 
     def absolute(self) -> Tensor:
@@ -126,15 +164,14 @@ def _effective_size(log_w: Tensor) -> float:
 
 
 def normalising_constant(samples: IslandSamples, *, level: float = 0.95) -> Estimate:
-    """Z = E_p[l], the mean of the islands' own, with Student's interval over the islands."""
-    z = samples.log_z_islands().exp().numpy()
-    found = mean_estimate(z, level=level, method=samples.chain)
-    return replace(
-        found,
-        ess=None,
-        n_evaluations=samples.n_evaluations,
-        status=_status(z) if found.status == "ok" else found.status,
-    )
+    """Z = E_p[l], the mean of the islands' own, with Student's interval over the islands.
+
+    The status is that of `island_status`.
+    """
+    found = mean_estimate(_z(samples), level=level, method=samples.chain)
+    own = found.status if found.interval is None else "ok"  # tails are judged by the islands'
+    status = combined_status(own, island_status(samples))
+    return replace(found, ess=None, n_evaluations=samples.n_evaluations, status=status)
 
 
 def island_expectation(
@@ -149,33 +186,139 @@ def island_expectation(
     Raises:
         ValueError: `values` has another length than the samples, or is not finite.
     """
-    f = finite_vector("values", values)
-    if len(f) != len(samples):
-        raise ValueError(f"values must be {len(samples)}, one a sample; got {len(f)}.")
-    sizes, island = samples.sizes().numpy(), samples.island.numpy()
-    w = (samples.log_w - samples.log_w.max()).exp().numpy()
-    s, z = (np.bincount(island, weights=part) / sizes for part in (w * f, w))
-    m, j = float(s.sum() / z.sum()), len(sizes)
-    square = float(np.square(s - m * z).sum()) * j / max(j - 1, 1)
-    se = math.sqrt(square) / float(z.sum()) if j > 1 else 0.0
-    return Estimate(
-        value=m,
-        std_error=se if se > 0 else None,
-        interval=student(m, se, j - 1, level) if se > 0 else None,
-        level=level,
-        n=j,
-        status=_status(z) if se > 0 else f"{j} island(s) without spread: no interval",
-        method=samples.chain,
-        n_evaluations=samples.n_evaluations,
+    f, log_w, island = _columns(samples, values)
+    return _judged(samples, weighted_mean(f, log_w, clusters=island, level=level))
+
+
+def island_exceedance(
+    samples: IslandSamples, values: npt.ArrayLike, tau: float, *, level: float = 0.95
+) -> Estimate:
+    """P_q(f > tau) from f of each sample (N,); without an event an upper bound."""
+    f, log_w, island = _columns(samples, values)
+    return _judged(samples, weighted_proportion(f > tau, log_w, clusters=island, level=level))
+
+
+def island_quantile(
+    samples: IslandSamples, values: npt.ArrayLike, prob: float, *, level: float = 0.95
+) -> Estimate:
+    """Quantile of f under q, the interval from the islands' distribution functions."""
+    f, log_w, island = _columns(samples, values)
+    return _judged(
+        samples, weighted_quantile_estimate(f, log_w, prob, clusters=island, level=level)
     )
 
 
-def _status(z: npt.NDArray[np.float64]) -> str:
-    """Whether the islands agree on Z well enough for a ratio to it."""
-    relative = float(z.std(ddof=1) / math.sqrt(len(z)) / z.mean())
-    if relative <= RELATIVE_ERROR_LIMIT:
+def island_cvar(
+    samples: IslandSamples,
+    values: npt.ArrayLike,
+    prob: float,
+    *,
+    worse: Side = "high",
+    level: float = 0.95,
+) -> Estimate:
+    """Mean of the worst share 1 - prob of f under q, with an interval over islands."""
+    f, log_w, island = _columns(samples, values)
+    found = weighted_cvar_estimate(f, log_w, prob, worse=worse, clusters=island, level=level)
+    return _judged(samples, found)
+
+
+def island_status(samples: IslandSamples) -> str:
+    """Whether the islands can be believed: "ok", or in words what speaks against them.
+
+    A poor twist gives islands that agree with each other, and effective sample sizes near the
+    number of particles, while Z lies far below E_p[l] in nearly all of them; rare islands far above
+    make up for it. So nothing found in the islands themselves is evidence that they are right:
+    without an independent E_p[l] (`compared_with`) the status is not "ok".
+    """
+    log_z = samples.log_z_islands()
+    count, found = len(log_z), []
+    if bool(log_z.isneginf().all()):
+        return "no particle has any weight"
+    if count < MIN_ISLANDS:
+        found.append(f"only {count} island(s), {MIN_ISLANDS} needed: interval may be too short")
+    z = (log_z - log_z.max()).exp()
+    error = float(z.std() / z.mean()) / math.sqrt(count) if count > 1 else 0.0
+    if error > RELATIVE_ERROR_LIMIT:
+        found.append(
+            f"islands disagree: the standard error of Z is {100 * error:.0f} % of it (limit "
+            f"{100 * RELATIVE_ERROR_LIMIT:g} %): interval may be too short"
+        )
+    if count >= JUDGED:
+        shapes = {" of their Z": tail_shape(z.numpy())}
+        found.append(uneven_status("islands", count, shapes, remedy="find a better twist"))
+    if samples.e_p is None:
+        found.append("Z not compared with E_p[l] of plain draws, which a poor twist may miss")
+    else:
+        found.append(compared(mean_estimate(_z(samples)), samples.e_p).status)
+    return combined_status(*found, _descent(samples))
+
+
+def compared(z: Estimate, e_p: Estimate) -> Estimate:
+    """Z of a twisted sampler with a status that says whether an independent E_p[l] agrees.
+
+        score = (z - e_p) / SE,  SE^2 = SE_z^2 + SE_p^2
+
+    They differ where |score| exceeds what Student's law, at Welch's degrees of freedom, exceeds as
+    rarely as a Gaussian does three standard errors. Agreement within a large error is none: it
+    must leave SE <= 0.1 e_p.
+
+    Args:
+        z: Mean of the islands' Z.
+        e_p: Mean of l over plain draws, or whatever else estimates E_p[l].
+    """
+    if z.n < 2 or not e_p.std_error or e_p.value <= 0:
+        return replace(z, status="Z cannot be compared: no standard error, or no E_p[l] above 0")
+    se_z = z.std_error or 0.0  # None where all islands are equal
+    se = math.hypot(se_z, e_p.std_error)
+    parts = [(se_z / se) ** 4 / (z.n - 1), (e_p.std_error / se) ** 4 / (e_p.n - 1)]
+    limit = float(special.stdtrit(1 / sum(parts), special.ndtr(SCORE_LIMIT)))
+    gap, score = z.value / e_p.value - 1, abs(z.value - e_p.value) / se
+    status = "" if e_p.status == "ok" else f"E_p[l] to compare Z with: {e_p.status}"
+    if score > limit:
+        side = "below" if gap < 0 else "above"
+        status = (
+            f"Z lies {100 * abs(gap):.2g} % {side} E_p[l] of plain draws ({score:.1f} standard "
+            "errors): the twist is poor, or the draws are of another chain"
+        )
+    elif se > TELLING_ERROR * e_p.value:
+        status = (
+            f"Z and E_p[l] of plain draws agree only to {100 * se / e_p.value:.0f} % (limit "
+            f"{100 * TELLING_ERROR:g} %), which a poor twist may: draw more"
+        )
+    return replace(z, status=combined_status(status))
+
+
+def _descent(samples: IslandSamples) -> str:
+    """Whether most islands descend from one particle each."""
+    if samples.ancestor is None:
         return "ok"
-    return (
-        f"islands disagree: the standard error of Z is {100 * relative:.0f} % of it (limit "
-        f"{100 * RELATIVE_ERROR_LIMIT:g} %): interval may be too short"
+    alive = samples.log_w > -math.inf
+    pairs = torch.stack([samples.island[alive], samples.ancestor[alive]], dim=1).unique(dim=0)
+    single = int((torch.bincount(pairs[:, 0]) == 1).sum())
+    if 2 * single <= len(samples.sizes()):
+        return "ok"
+    return f"{single} islands descend from one particle each: larger islands or a better twist"
+
+
+def _z(samples: IslandSamples) -> npt.NDArray[np.float64]:
+    return np.asarray(samples.log_z_islands().exp().numpy(), dtype=np.float64)
+
+
+def _columns(
+    samples: IslandSamples, values: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """f, log weights and island of each sample."""
+    f = finite_vector("values", values)
+    if len(f) != len(samples):
+        raise ValueError(f"values must be {len(samples)}, one a sample; got {len(f)}.")
+    return f, samples.log_share().numpy(), samples.island.numpy()
+
+
+def _judged(samples: IslandSamples, found: Estimate) -> Estimate:
+    """The estimate with the islands' name, cost and status."""
+    return replace(
+        found,
+        method=samples.chain,
+        n_evaluations=samples.n_evaluations,
+        status=combined_status(found.status, island_status(samples)),
     )

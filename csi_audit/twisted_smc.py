@@ -95,7 +95,8 @@ class TwistedSmcSampler:
     def __call__(self, n: int, *, generator: torch.Generator) -> IslandSamples:
         before = self.denoiser.evaluations
         islands = Islands(n, self.island, generator=generator)
-        x, log_w = self._run(islands)
+        x, weights = self._run(islands)
+        log_w = weights.absolute()
         return IslandSamples(
             x=x,
             log_w=log_w,
@@ -104,10 +105,11 @@ class TwistedSmcSampler:
             log_z=float(log_mean(log_w)),
             n_evaluations=self.denoiser.evaluations - before,
             island=islands.index,
+            ancestor=weights.ancestor,
         )
 
-    def _run(self, islands: Islands) -> tuple[Tensor, Tensor]:
-        """Samples and absolute log weights of all islands."""
+    def _run(self, islands: Islands) -> tuple[Tensor, IslandWeights]:
+        """Samples of all islands and their weights."""
         x = islands.draw(self._start)
         now = self.guided.guidance(x, float(self.sigmas[0]))
         previous = now
@@ -125,7 +127,7 @@ class TwistedSmcSampler:
         x, log_ratio = self._move(x, now, previous, last, islands)
         x0 = self.denoiser(x, last[1])
         weights.add(log_ratio + log_l_in_blocks(self.weight, x0) - _log_h(now))
-        return x0, weights.absolute()
+        return x0, weights
 
     def _start(self, n: int, generator: torch.Generator) -> Tensor:
         return start(self.base.variance, self.base.sigma_max, n, generator=generator)

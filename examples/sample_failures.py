@@ -31,10 +31,10 @@ from csi_audit.islands import IslandSamples, normalising_constant
 from csi_audit.losses import NmseLoss, SquaredErrorLoss, in_blocks
 from csi_audit.sampling import BaseSampler, reweighted
 from csi_audit.twisted_smc import TwistedSmcSampler
-from csi_audit.weights import LossWeight, NormalisedWeight
-from reports.estimates import Estimate
+from csi_audit.weights import LossWeight, NormalisedWeight, log_l_in_blocks
+from reports.estimates import Estimate, mean_estimate
 
-STEPS, ISLAND, ISLANDS, N_BASE = 30, 64, 8, 500
+STEPS, ISLAND, ISLANDS, N_BASE = 30, 64, 12, 1000
 
 
 def show(quantity: str, found: Estimate) -> None:
@@ -64,6 +64,8 @@ if __name__ == "__main__":
     )
     if fabric.is_global_zero and isinstance(samples, IslandSamples):
         print(twist.table())
+        plain_mean = mean_estimate(log_l_in_blocks(counting, pilot.x).exp().numpy())
+        samples = samples.compared_with(plain_mean)  # or no status would be "ok"
         show("E_p[l]", normalising_constant(samples))
         for drawn in (reweighted(pilot, counting), samples):
             loss = in_blocks(NmseLoss(compressor), domain.onto_law(drawn.x))

@@ -30,6 +30,7 @@ from reports.report import write_report
 from reports.reweighting import (
     effective_sample_size,
     normalised_weights,
+    pareto_k,
     tilted_mean,
     weighted_mean,
     weighted_proportion,
@@ -52,6 +53,11 @@ from reports.schema import (
 )
 from reports.stratify import worst_features
 from reports.tables import markdown_summary, summary_table
+from reports.tail_estimates import (
+    cvar_estimate,
+    weighted_cvar_estimate,
+    weighted_quantile_estimate,
+)
 from reports.words import answer, klt_sentence
 
 __all__ = [
@@ -77,6 +83,7 @@ __all__ = [
     "answer",
     "base_verdict",
     "by_drop_mean",
+    "cvar_estimate",
     "design_effect",
     "effective_sample_size",
     "exemplar_indices",
@@ -90,13 +97,16 @@ __all__ = [
     "mean_estimate",
     "mean_power",
     "normalised_weights",
+    "pareto_k",
     "proportion",
     "quantile_estimate",
     "realism_item",
     "summary_table",
     "tilted_mean",
+    "weighted_cvar_estimate",
     "weighted_mean",
     "weighted_proportion",
+    "weighted_quantile_estimate",
     "worst_features",
     "worst_weight",
     "write_report",

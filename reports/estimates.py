@@ -14,7 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from reports.pareto import tail_shape, uneven_status
+
 Array = npt.NDArray[np.float64]
+
+JUDGED = 100
+"""Values from which on the tails of an unweighted mean are judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +120,8 @@ def mean_estimate(
 ) -> Estimate:
     """Mean of independent values with Student's interval m -+ t_{n-1} s / sqrt(n).
 
-    One value, or equal values, give no interval and say so in the status.
+    One value, or equal values, give no interval and say so in the status; so do tails, from
+    `JUDGED` values on, that are too heavy for the interval (see `tail_shape`).
 
     Raises:
         ValueError: `values` is empty, not one-dimensional, or holds NaN or infinity.
@@ -126,12 +132,20 @@ def mean_estimate(
     m = float(x.mean())
     se = float(x.std(ddof=1)) / math.sqrt(n) if n > 1 else None
     usable = se is not None and se > 0
-    status = "ok" if usable else ("one value, no interval" if n == 1 else "all values equal")
+    status = "one value, no interval" if n == 1 else "all values equal"
     interval = student(m, se or 0.0, n - 1, level) if usable else None
     return Estimate(
         value=m, std_error=se if usable else None, interval=interval, level=level, n=n,
-        ess=float(n), status=status, method=method,
+        ess=float(n), status=_tails_status(x) if usable else status, method=method,
     )  # fmt: skip
+
+
+def _tails_status(x: Array) -> str:
+    """Whether the tails of x allow Student's interval; below `JUDGED` values nobody can say."""
+    if len(x) < JUDGED:
+        return "ok"
+    shapes = {" above": tail_shape(x), " below": tail_shape(-x)}
+    return uneven_status("values", len(x), shapes, remedy="use quantiles")
 
 
 def by_drop_mean(values: npt.ArrayLike, drops: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
@@ -306,13 +320,38 @@ def student(m: float, se: float, df: float, level: float) -> tuple[float, float]
     return m - t * se, m + t * se
 
 
+def skewed_student(
+    m: float, se: float, skew: float, df: float, level: float
+) -> tuple[float, float]:
+    """Student's interval with Hall's cubic correction for the skewness of a mean.
+
+        g(T) = T + s T^2 / 3 + s^2 T^3 / 27 + s / 6,  T = (m - true) / se,  s = skew
+        g^-1(t) = 3/s [(1 + s (t - s/6))^(1/3) - 1];   limits m - se g^-1(+-t_df)
+
+    Args:
+        m: Estimate.
+        se: Its standard error.
+        skew: Its own skewness, that of one value over sqrt(n), in [-1, 1].
+        df: Degrees of freedom, may be a fraction.
+        level: Confidence level.
+    Source: Hall 1992, J. R. Statist. Soc. B 54:221.
+    """
+    t = float(special.stdtrit(df, 1 - (1 - level) / 2))
+
+    def untransformed(z: float) -> float:
+        if abs(skew) < 1e-6:
+            return z
+        return 3 / skew * float(np.cbrt(1 + skew * (z - skew / 6)) - 1)
+
+    return m - se * untransformed(t), m - se * untransformed(-t)
+
+
 def _contrast(a: Estimate, b: Estimate, c: float) -> tuple[float, float]:
     """Limits of a - c b from the limits of a and of b (MOVER)."""
-    assert a.interval is not None
-    assert b.interval is not None
+    (low_a, high_a), (low_b, high_b) = (e.interval or (-math.inf, math.inf) for e in (a, b))
     d = a.value - c * b.value
-    low = math.hypot(a.value - a.interval[0], c * (b.interval[1] - b.value))
-    high = math.hypot(a.interval[1] - a.value, c * (b.value - b.interval[0]))
+    low = math.hypot(a.value - low_a, c * (high_b - b.value))
+    high = math.hypot(high_a - a.value, c * (b.value - low_b))
     return d - low, d + high
 
 

@@ -6,6 +6,7 @@ q = N(a e_0, I), E_q[x_0] = a, P_q(x_0 > t) = Phi(a - t), E_q[l^s] = exp(a^2 s +
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,20 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from csi_audit.estimate import Array, exceedance, expectation, weighted_expectation
-from csi_audit.islands import IslandSamples
+from csi_audit.estimate import (
+    Array,
+    cvar,
+    exceedance,
+    expectation,
+    quantile,
+    weighted_expectation,
+)
+from csi_audit.islands import IslandSamples, island_cvar, island_quantile
 from csi_audit.samples import WeightedSamples
 from csi_audit.sampling import reweighted
-from reports.estimates import Estimate, mean_estimate, proportion
+from reports.estimates import Estimate, mean_estimate, proportion, quantile_estimate
 from reports.reweighting import weighted_mean, weighted_proportion
+from reports.tail_estimates import cvar_estimate, weighted_cvar_estimate, weighted_quantile_estimate
 
 unit = pytest.mark.unit
 statistical = pytest.mark.statistical
@@ -120,6 +129,28 @@ def test_weighted_expectation_is_that_of_the_tilted_law(gate: Gate) -> None:
 
 
 @statistical
+def test_quantile_and_worst_share_under_the_target_law(gate: Gate) -> None:
+    """The 80 % quantile of x_0 under q = N(a, 1), and the mean beyond it."""
+    base = [drawn(3000, seed) for seed in range(60)]
+    target = [reweighted(samples, Tilt()) for samples in base]
+    squared = [reweighted(samples, Tilt(2.0)) for samples in base]
+    z = float(stats.norm.ppf(0.8))
+    rules = ((quantile, A + z), (cvar, A + float(stats.norm.pdf(z)) / 0.2))
+    for rule, truth in rules:
+
+        def of(made: list[WeightedSamples], prob: float, rule: Any = rule) -> Tensor:
+            return values(lambda s: rule(s, first(s), prob), made)
+
+        mutants = {
+            "weights squared": of(squared, 0.8),
+            "weights dropped": of([forgotten(samples) for samples in target], 0.8),
+            "other side": of(target, 0.2),
+        }
+        gate(of(target, 0.8), truth, mutants)
+        gate(of(base, 0.8), truth - A, {"75 %": of(base, 0.75), "of q": of(target, 0.8)})
+
+
+@statistical
 @pytest.mark.parametrize("level", [0.0, 2.0])
 def test_intervals_cover(level: float) -> None:
     """Mean and tail under q, 300 samples a replicate; the mutant drops the weights."""
@@ -165,6 +196,52 @@ def test_unequal_weights_are_used() -> None:
 
 
 @unit
+def test_quantiles_and_worst_shares() -> None:
+    """Order statistics, weights or islands by the samples; the chain's name and cost in each."""
+    base = drawn(200, 0)
+    target, x = reweighted(base, Tilt()), first(base)
+    log_w, cost = target.log_w.numpy(), 200
+    islands = IslandSamples(
+        x=base.x, log_w=target.log_w, law="target", chain="c", island=torch.arange(200) // 20
+    )
+    expected = {
+        ("exact, order statistics", quantile(base, x, 0.8)): quantile_estimate(x, 0.8),
+        ("exact, worst 20 %", cvar(base, x, 0.8)): cvar_estimate(x, 0.8),
+        ("exact, worst 20 %", cvar(base, x, 0.8, worse="low")): cvar_estimate(x, 0.8, worse="low"),
+        ("exact, reweighted", quantile(target, x, 0.8)): weighted_quantile_estimate(x, log_w, 0.8),
+        ("exact, reweighted, worst 20 %", cvar(target, x, 0.8)): weighted_cvar_estimate(
+            x, log_w, 0.8
+        ),
+    }
+    for (method, found), plain in expected.items():
+        assert found == replace(plain, method=method, n_evaluations=cost)
+    low = cvar(target, x, 0.9, worse="low")
+    assert low.value == weighted_cvar_estimate(x, log_w, 0.9, worse="low").value < 0
+    assert quantile(islands, x, 0.5) == island_quantile(islands, x, 0.5)
+    assert cvar(islands, x, 0.5) == island_cvar(islands, x, 0.5)
+    assert cvar(islands, x, 0.5, worse="low") == island_cvar(islands, x, 0.5, worse="low")
+
+
+@unit
+def test_heavy_weights_are_named() -> None:
+    """E_q[l] of a lognormal l of deviation 2.4 is refused; of deviation 0.6 it is "ok"."""
+    samples = drawn(2000, 1)
+    l = np.exp(4 * A * first(samples))
+    for found in (
+        weighted_expectation(samples, l),
+        expectation(reweighted(samples, Tilt(4.0)), l),
+    ):
+        assert found.status.startswith("weights too uneven (CV^2 = ")
+        assert "rely on neither value nor interval" in found.status
+    assert expectation(samples, l).status.startswith("values too uneven (Pareto k-hat above 0.")
+    target = reweighted(samples, Tilt(4.0))
+    for found in (quantile(target, l, 0.5), cvar(target, l, 0.5), cvar(target, l, 0.9)):
+        assert found.status.startswith("weights too uneven (CV^2 = ")
+    assert weighted_expectation(samples, np.exp(0.5 * A * first(samples))).status == "ok"
+    assert expectation(samples, np.exp(0.5 * A * first(samples))).status == "ok"
+
+
+@unit
 def test_the_threshold_itself_is_no_failure() -> None:
     samples = drawn(4, 0)
     assert exceedance(samples, np.array([1.0, 2.0, 2.0, 3.0]), 2.0).value == 0.25
@@ -178,6 +255,10 @@ def test_no_failure_gives_a_bound() -> None:
         assert found.interval is not None
         assert found.interval[0] == 0 < found.interval[1] < 0.3
         assert found.status == "none seen: upper bound only"
+    islands = IslandSamples(**vars(drawn(50, 0)) | {"law": "target"}, island=torch.arange(50) // 5)
+    assert exceedance(islands, first(islands), 99.0).interval == pytest.approx(
+        (0.0, 1 - 0.025**0.1)
+    )
 
 
 @unit
@@ -220,4 +301,6 @@ def test_islands_are_what_the_interval_counts() -> None:
     assert found.std_error > 15 * by_particle.std_error
     above = exceedance(samples, first(samples), 0.0)
     assert above.n == 8
+    assert above.interval is not None
+    assert 0 <= above.interval[0] < 0.5 * above.value
     assert above.value == pytest.approx(float((x > 0).float().mean()))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -20,10 +20,13 @@ from reports import (
     proportion,
     quantile_estimate,
 )
+from reports.estimates import skewed_student, student
+from reports.pareto import tail_shape
 
 unit = pytest.mark.unit
 statistical = pytest.mark.statistical
 PROPERTY = pytest.mark.property
+untimed = settings(deadline=None)  # a busy machine fails no test
 ALPHA = 1e-6
 
 
@@ -152,6 +155,30 @@ def test_mean_refuses_what_is_no_sample(values: list[float], message: str) -> No
 
 
 @unit
+def test_mean_says_when_its_tails_are_heavy() -> None:
+    """Either tail, from 100 values on."""
+    x = np.random.default_rng(0).random(1000) ** -0.6
+    for sign, side in ((1.0, "above"), (-1.0, "below")):
+        text = f"values too uneven (Pareto k-hat {side} {tail_shape(x):.2f}, limit 0.50): "
+        assert mean_estimate(sign * x).status.startswith(text)
+    assert mean_estimate(x[:99]).status == "ok"
+    assert mean_estimate(np.random.default_rng(0).random(1000)).status == "ok"
+
+
+@unit
+def test_interval_for_a_skewed_mean() -> None:
+    """Hall's transformation g(T) = T + s T^2/3 + s^2 T^3/27 + s/6 takes the limits back to t."""
+    m, se, df = 2.0, 0.3, 17.5
+    t = float(stats.t.ppf(0.975, df))
+    for skew in (-0.9, -0.1, 1e-9, 0.4, 1.0):
+        for limit, expected in zip(skewed_student(m, se, skew, df, 0.95), (t, -t), strict=True):
+            ratio = (m - limit) / se
+            back = ratio + skew * ratio**2 / 3 + skew**2 * ratio**3 / 27 + skew / 6
+            assert back == pytest.approx(expected, rel=1e-6)
+    assert skewed_student(m, se, 0.0, df, 0.95) == pytest.approx(student(m, se, df, 0.95))
+
+
+@unit
 def test_equal_drops_give_student_t_on_drop_means() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(8, 25)) + rng.normal(size=(8, 1))
@@ -207,6 +234,7 @@ def test_extreme_quantile_says_how_many_samples_it_needs() -> None:
 
 
 @PROPERTY
+@untimed
 @given(
     a=st.lists(st.integers(0, 5), min_size=1, max_size=30),
     b=st.lists(st.integers(0, 5), min_size=1, max_size=30),
