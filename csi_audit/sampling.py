@@ -215,11 +215,15 @@ class BaseSampler:
 class GuidedSampler(BaseSampler):
     """Draws led towards q by a twist, without correction: its law is q only as far as h is exact.
 
+    A stochastic chain forgets what it was told wrongly at high noise, where twists are rough. The
+    ODE forgets nothing, so any error of h is a bias of its samples, and its `name` says so; with
+    weights that repair it see csi_audit.twisted_smc.
+
     Args:
         base: Its denoiser, start and noise levels.
         twist: h(x, sigma), about E[l(x0) | x_sigma].
         steps: Noise levels; two denoiser evaluations each but the last.
-        chain: See `BaseSampler`; a rough twist does far more harm under the ODE.
+        chain: See `BaseSampler`; "ode_2m" for twists known to be exact.
         gradient: See `GuidedDenoiser`.
         device, batch_size, progress: See `CountedDenoiser`.
     """
@@ -247,7 +251,8 @@ class GuidedSampler(BaseSampler):
     @property
     def name(self) -> str:
         """The chain in words, for reports."""
-        return f"{super().name}, guided by the {self.twist.name}"
+        led = f"{super().name}, guided by the {self.twist.name}"
+        return led if self.chain != "ode_2m" else f"{led}: biased by any error of the twist"
 
 
 class IssgmSampler:

@@ -138,11 +138,16 @@ class WeibullLaw:
         return self.scale**order * math.gamma(1 + order / self.shape)
 
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        return self.posterior_moments(x, sigma)[0].to(x)
+
+    def posterior_moments(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor]:
+        """D and E[x0^2 | x_sigma = x] = m D + shape t^2 of each coordinate, float64 (N, n)."""
         wide, level = x.double(), per_sample(sigma, x).double()
         t = level if self.shape == 1 else (2 / self.scale**2 + level**-2) ** -0.5
         u = wide / level - level / self.scale if self.shape == 1 else wide * t / level**2
         rest = _mills_gap(u)
-        return (t * (rest if self.shape == 1 else u + 1 / rest)).to(x)
+        mean = t * (rest if self.shape == 1 else u + 1 / rest)
+        return mean, t * u * mean + self.shape * t**2
 
     def draw(self, n: int, *, generator: torch.Generator) -> Tensor:
         """n draws of p, float32 (N, n)."""
@@ -150,7 +155,7 @@ class WeibullLaw:
 
     def draw_target(self, weight: LinearWeight, n: int, *, generator: torch.Generator) -> Tensor:
         """n draws of q: pick a term of l, then the coordinate in it counts to that power."""
-        c, a, b = self._terms(weight)
+        c, a, b = self.terms(weight)
         parts = torch.cat([c, a * self._moment(1), b * self._moment(2)])
         term = torch.multinomial(parts, n, replacement=True, generator=generator) - 1
         order = torch.zeros(n, self.n, dtype=torch.int64)
@@ -160,17 +165,17 @@ class WeibullLaw:
 
     def e_p(self, weight: LinearWeight) -> float:
         """E_p[l]."""
-        c, a, b = self._terms(weight)
+        c, a, b = self.terms(weight)
         return float(c + (a * self._moment(1) + b * self._moment(2)).sum())
 
     def e_q(self, weight: LinearWeight) -> float:
         """E_q[l] = E_p[l] + Var_p(l) / E_p[l]."""
-        _, a, b = self._terms(weight)
+        _, a, b = self.terms(weight)
         m1, m2, m3, m4 = (self._moment(j) for j in (1, 2, 3, 4))
         each = a**2 * (m2 - m1**2) + 2 * a * b * (m3 - m1 * m2) + b**2 * (m4 - m2**2)
         return self.e_p(weight) + float(each.sum()) / self.e_p(weight)
 
-    def _terms(self, weight: LinearWeight) -> tuple[Tensor, Tensor, Tensor]:
+    def terms(self, weight: LinearWeight) -> tuple[Tensor, Tensor, Tensor]:
         """c (1,), a (n,) and b / n (n,) of l = c + a . x + b |x|^2 / n; refused if negative."""
         a = weight.linear.double()
         if min(weight.constant, weight.square, float(a.min())) < 0:
@@ -185,6 +190,23 @@ class WeibullLaw:
         used = torch.arange(6) < degrees[..., None]
         y = 0.5 * (z.square() * used).sum(-1)
         return (self.scale * y ** (1 / self.shape)).float()
+
+
+class ExactWeibullTwist:
+    """h = E[l(x0) | x_sigma] under a Weibull law, from the moments of each coordinate.
+
+    h = c + a . D + b mean_i E[x0_i^2 | x_sigma],   l(x) = c + a . x + b |x|^2 / n
+    """
+
+    name = "exact twist"
+
+    def __init__(self, law: WeibullLaw, weight: LinearWeight) -> None:
+        self.law, self.weight = law, weight
+
+    def log_h(self, x: Tensor, sigma: Tensor | float, x0_hat: Tensor) -> Tensor:
+        mean, second = self.law.posterior_moments(x, sigma)
+        c, a, b = self.law.terms(self.weight)
+        return (c + mean @ a + second @ b).log().to(x)
 
 
 def _mills_gap(u: Tensor) -> Tensor:

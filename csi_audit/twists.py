@@ -148,7 +148,7 @@ class GuidedDenoiser:
         if self.gradient == "finite_difference":
             return self._finite_difference(x, sigma)
         found = value_and_gradient(self.denoiser, x, sigma, self.twist.log_h)
-        shift = per_sample(sigma, x) ** 2 * _finite(found.gradient)
+        shift = per_sample(sigma, x) ** 2 * _finite(found.gradient, "log h")
         return Guidance(found.x0_hat, shift, found.value)
 
     def _finite_difference(self, x: Tensor, sigma: Tensor | float) -> Guidance:
@@ -157,7 +157,7 @@ class GuidedDenoiser:
             point, at = (t.detach().clone().requires_grad_(True) for t in (x, x0_hat))
             log_h = self.twist.log_h(point, sigma, at)
             own, g = (
-                torch.zeros_like(x) if part is None else _finite(part)
+                torch.zeros_like(x) if part is None else _finite(part, "log h")
                 for part in gradients(log_h, point, at)
             )
         level = per_sample(sigma, x)
@@ -181,16 +181,16 @@ def gradient_log_l(weight: Weight, x: Tensor) -> Tensor:
     with torch.inference_mode(False), torch.enable_grad():
         leaf = x.detach().clone().requires_grad_(True)
         (g,) = torch.autograd.grad(weight.log_l(leaf).sum(), leaf)
-    return _finite(g)
+    return _finite(g, "log l")
 
 
-def _finite(g: Tensor) -> Tensor:
+def _finite(g: Tensor, name: str) -> Tensor:
     """g itself; ValueError that names the first sample whose gradient is not finite."""
     bad = ~torch.isfinite(g.flatten(1)).all(1)
     if bool(bad.any()):
         index = int(torch.nonzero(bad)[0])
         raise ValueError(
-            f"the gradient of log l must be finite; sample {index} has NaN or infinity. "
+            f"the gradient of {name} must be finite; sample {index} has NaN or infinity. "
             "Does the weight divide by the power of a nearly empty channel?"
         )
     return g

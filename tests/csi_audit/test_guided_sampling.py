@@ -139,6 +139,11 @@ def test_the_guided_sampler_says_what_it_did(gaussian: Any) -> None:
     assert (samples.law, samples.chain) == ("target", name)
     assert samples.n_evaluations == 6 * (2 * 19 + 1)  # the last step is unguided
     assert torch.count_nonzero(samples.log_w) == 0
+    ode = GuidedSampler(gaussian.base, twist, steps=20, chain="ode_2m")
+    assert ode(2, generator=seeded(0)).chain == (
+        "probability-flow ODE (2M), 20 steps, guided by the Tweedie twist: "
+        "biased by any error of the twist"
+    )
     assert torch.allclose(draw(4).x, samples.x, atol=1e-5)
     assert not samples.x.is_inference()
     assert not samples.x.requires_grad

@@ -13,6 +13,7 @@ from torch import Tensor
 from channels import CsiAuditError
 from csi_audit.toy_laws import (
     ExactTwist,
+    ExactWeibullTwist,
     MixtureLaw,
     ToyName,
     WeibullLaw,
@@ -177,19 +178,40 @@ def weibull_density(law: WeibullLaw, t: float) -> float:
 @pytest.mark.parametrize("shape", [1, 2])
 @pytest.mark.parametrize("sigma", [0.05, 0.7, 20.0])
 def test_weibull_denoiser_is_a_posterior_mean(shape: int, sigma: float) -> None:
+    """And the second moment of the posterior beside it, by quadrature."""
     law = WeibullLaw(shape=shape, scale=0.7, n=2)
     x = torch.tensor([[-2 * sigma, 0.3], [0.9, 2 * sigma]], dtype=torch.float64)
-    found = law.denoiser(x, sigma).flatten().tolist()
-    for at, mean in zip(x.flatten().tolist(), found, strict=True):
+    found = torch.stack([law.denoiser(x, sigma), law.posterior_moments(x, sigma)[1]])
+    for at, moments in zip(x.flatten().tolist(), found.flatten(1).T.tolist(), strict=True):
         low, high = max(0.0, at - 12 * sigma), min(30.0, max(at, 0) + 12 * sigma)
 
         def joint(t: float, order: int, at: float = at) -> float:
             return t**order * weibull_density(law, t) * math.exp(-0.5 * ((t - at) / sigma) ** 2)
 
-        top, bottom = (
-            integrate.quad(joint, low, high, args=(k,), limit=400, epsabs=0)[0] for k in (1, 0)
+        bottom, *tops = (
+            integrate.quad(joint, low, high, args=(k,), limit=400, epsabs=0)[0] for k in (0, 1, 2)
         )
-        assert mean == pytest.approx(top / bottom, rel=1e-6)
+        assert moments == pytest.approx([top / bottom for top in tops], rel=1e-6)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("shape", [1, 2])
+def test_weibull_exact_twist(shape: int) -> None:
+    """c + a . E[x0 | x] + b E[|x0|^2 | x] / n, the last above |D|^2 / n by the posterior variance;
+    E[l] under nothing but noise."""
+    law = WeibullLaw(shape=shape, scale=0.7, n=2)
+    weight = QuadraticWeight(torch.tensor([0.5, 2.0], dtype=torch.float64), 6.0, 0.3)
+    twist, x = ExactWeibullTwist(law, weight), torch.tensor([[0.1, 1.2], [-3.0, 0.4]])
+    assert twist.name == "exact twist"
+    for sigma in (0.05, 0.7, torch.tensor([0.3, 3.0])):
+        d, second = law.posterior_moments(x, sigma)
+        l = 0.3 + d @ weight.linear + 6 * second.mean(1)
+        found = twist.log_h(x, sigma, law.denoiser(x, sigma))
+        assert found.dtype == torch.float32
+        assert torch.allclose(found.double().exp(), l, rtol=1e-5)
+        assert bool((found > weight.log_l(d)).all())
+    wide = twist.log_h(x.double(), 1e4, x.double()).exp()
+    assert torch.allclose(wide, torch.full((2,), law.e_p(weight)).double(), rtol=1e-3)
 
 
 @pytest.mark.unit
