@@ -29,7 +29,7 @@ from benchmarks.toy_cells import rare_weight
 from channels.randomness import seeded_generator
 from csi_audit.base import Base
 from csi_audit.calibration import (
-    Features,
+    FEATURE_SETS,
     fit_calibrated_twist,
     resolved_features,
     tweedie_features,
@@ -44,7 +44,7 @@ from csi_audit.twists import SmoothedTwist, TweedieTwist, Twist
 Array = npt.NDArray[np.float64]
 
 CELLS = ("8-gaussians |x|^2", "pinwheel |x|^2", "64-d |x|^8", "8-gaussians rare")
-TWISTS = ("exact", "calibrated 1", "calibrated 4", "calibrated 4, floor 0.2", "smoothed", "Tweedie")
+TWISTS = ("exact", "calibrated", "calibrated 1", "calibrated 4", "smoothed", "Tweedie")
 WARNING = "Tweedie"
 CHAIN: StochasticChain = "sde_2m"
 BLOCK = 50_000
@@ -144,8 +144,8 @@ def twist(kind: str, cell: Cell, base: Base, steps: int, generator: torch.Genera
         return TweedieTwist(cell.weight)
     if kind == "smoothed":
         return SmoothedTwist(cell.weight, cell.law.variance, generator=generator)
-    features: Features = tweedie_features if kind == "calibrated 1" else resolved_features
-    floor = 0.2 if kind.endswith("floor 0.2") else 0.02
+    chosen = {"calibrated 1": tweedie_features, "calibrated 4": resolved_features}
+    features = chosen.get(kind, FEATURE_SETS)  # the simplest that does, unless told
     sampler = BaseSampler(base, steps=steps, chain=CHAIN, batch_size=2000)
     pilot = sampler(pilot_size(cell), generator=generator)
     sigmas = sigma_grid(base.sigma_max, base.sigma_min, steps)
@@ -156,7 +156,6 @@ def twist(kind: str, cell: Cell, base: Base, steps: int, generator: torch.Genera
         sigmas,
         generator=generator,
         features=features,
-        floor=floor,
     )
 
 

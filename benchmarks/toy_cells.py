@@ -1,12 +1,13 @@
 """The cells of benchmarks.toy_densities: a law in the plane, a weight, and what is true of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from benchmarks.divergence import Box
-from csi_audit.calibration import Features, resolved_features
+from csi_audit.calibration import FEATURE_SETS, Features
 from csi_audit.toy_laws import MixtureLaw, Placement, ToyName, WeibullLaw, toy_law
 from csi_audit.toy_weights import ProbitWeight, QuadraticWeight, l1, l2
 
@@ -37,7 +38,7 @@ class Cell:
     weight: QuadraticWeight | ProbitWeight
     e_q: float
     box: Box
-    features: Features = resolved_features
+    features: Features | Sequence[Features] = FEATURE_SETS
 
     def draw_target(self, n: int, generator: torch.Generator) -> Tensor:
         """n true samples of q, float32 (n, 2)."""
