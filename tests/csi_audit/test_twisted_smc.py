@@ -15,7 +15,7 @@ from torch import Tensor
 
 from channels import CsiAuditError
 from csi_audit.base import load_base
-from csi_audit.calibration import fit_calibrated_twist, tweedie_features
+from csi_audit.calibration import fit_calibrated_twist
 from csi_audit.islands import Islands, IslandSamples, IslandWeights
 from csi_audit.sampling import BaseSampler, GuidedSampler, sigma_grid
 from csi_audit.toy_laws import ExactTwist, MixtureLaw, toy_base, toy_law
@@ -169,9 +169,7 @@ def calibrated_for(law: MixtureLaw, weight: QuadraticWeight, steps: int) -> Twis
     base, generator = toy_base(law), seeded(5)
     levels = sigma_grid(base.sigma_max, base.sigma_min, steps)
     x0 = law.draw(500, generator=generator)
-    return fit_calibrated_twist(
-        law.denoiser, weight, x0, levels, generator=generator, features=tweedie_features
-    )
+    return fit_calibrated_twist(law.denoiser, weight, x0, levels, generator=generator)
 
 
 @pytest.mark.statistical
