@@ -22,6 +22,7 @@ from channels.randomness import seeded_generator
 from channels.run_folder import AnotherConfigError
 from channels.sample import sample_path
 from channels.support import CsiAuditError
+from compressors.linear_reference import klt_beside
 from compressors.loading import bundled_compressors
 from compressors.plans import COMPRESSOR_PLAN, Plan
 from compressors.zoo import CompressorSpec
@@ -44,13 +45,14 @@ from reports.tables import summary_table
 from reports.words import answer
 
 DEMO_ISSGM = "klt-16"
+DEMO_SIZE = "-16"  # of one code length, so that they may be compared
 
 
 def demo(settings: DemoConfig) -> None:
-    """Audit the bundled compressors on the bundled real channels."""
+    """Audit the bundled compressors of ratio 16 on the bundled real channels."""
     config = RunConfig(
         data=str(sample_path()),
-        compressor=tuple(bundled_compressors()),
+        compressor=tuple(n for n in bundled_compressors() if n.endswith(DEMO_SIZE)),
         out=settings.out,
         issgm=DEMO_ISSGM,
         seed=settings.seed,
@@ -109,9 +111,13 @@ def _show(console: Console, result: Result) -> None:
         say(console, f"Note: {notice}")
     for sentence in answer(result):
         console.print(sentence, markup=False, highlight=False)
-    # A table wider than the terminal would be folded to shreds in a log file.
+    _print_table(console, summary_table(result))
+
+
+def _print_table(console: Console, table: Table) -> None:
+    """A table wider than the terminal would be folded to shreds in a log file."""
     wide = console if console.is_terminal else Console(width=max(console.width, 160))
-    wide.print(summary_table(result))
+    wide.print(table)
 
 
 @contextmanager
@@ -175,7 +181,7 @@ def fit_neural_compressor(settings: FitCompressorConfig) -> None:
             failed[name] = error
             say(console, f"{name} failed: {error}")
     if len(folders) > 1:
-        console.print(_compressor_table(cards, failed))
+        _print_table(console, _compressor_table(cards, failed))
     if failed:
         raise CsiAuditError(
             f"{len(failed)} of {len(folders)} trainings failed: {', '.join(failed)}. The others "
@@ -247,23 +253,29 @@ def _fit_one(
     curve = card.get("curve", [])
     for passes, nmse_db in curve[:: max(1, len(curve) // 10)]:
         print(f"{passes:>12,} sample passes: validation NMSE {nmse_db:.2f} dB")
-    print(
-        f"Validation NMSE {card['validation_nmse_db']:.2f} dB; KLT of equal code length "
-        f"{card['klt_same_code_length_nmse_db']:.2f} dB."
-    )
+    beside = klt_beside(card)
+    reference = "" if beside is None else f"; {beside[0]} {beside[1]:.2f} dB"
+    print(f"Validation NMSE {card['validation_nmse_db']:.2f} dB{reference}.")
     print(f"Compressor: {path.resolve()}")
     return card
 
 
 def _compressor_table(cards: dict[str, dict[str, Any]], failed: dict[str, Exception]) -> Table:
-    """What came of each training, beside the KLT of equal code length."""
-    table = Table(title="validation NMSE [dB]", title_justify="left")
-    for head in ("compressor", "code numbers", "parameters", "NMSE", "KLT", "difference"):
-        table.add_column(head, justify="left" if head == "compressor" else "right")
+    """What came of each training, beside the KLT of equal code length or of equal bits."""
+    table = Table(title=Text("validation NMSE [dB]"), title_justify="left")
+    table.add_column("compressor", overflow="fold")
+    for head in ("code numbers", "bits", "parameters", "NMSE", "KLT", "difference"):
+        table.add_column(head, justify="right")
+    table.add_column("compared with")
     for name, card in cards.items():
-        own, klt = card["validation_nmse_db"], card["klt_same_code_length_nmse_db"]
-        sizes = (f"{card['compressor']['n_code']:,}", f"{card['parameters']:,}")
-        table.add_row(Text(name), *sizes, f"{own:.2f}", f"{klt:.2f}", f"{own - klt:+.2f}")
+        own, beside, bits = card["validation_nmse_db"], klt_beside(card), card.get("bits")
+        row = [f"{card['compressor']['n_code']:,}", "-" if bits is None else f"{bits:,}"]
+        row += [f"{card['parameters']:,}", f"{own:.2f}"]
+        if beside is None:
+            row += ["-", "-", "-"]
+        else:
+            row += [f"{beside[1]:.2f}", f"{own - beside[1]:+.2f}", beside[0]]
+        table.add_row(Text(name), *row)
     for name in failed:
         table.add_row(Text(name), "failed")
     return table
