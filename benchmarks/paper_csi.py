@@ -382,7 +382,9 @@ def _sizes(own: argparse.Namespace, named: NamedCompressor) -> dict[str, Any]:
         "base_sha256": named.card["data"]["sha256"],
         "compressor_sha256": named.sha256,
         "validation_nmse_db": named.card["validation_nmse_db"],
-        "klt_validation_nmse_db": named.card["klt_same_code_length_nmse_db"],
+        "klt_validation_nmse_db": named.card.get(
+            "klt_same_code_length_nmse_db"
+        ),  # none if quantised
     }
 
 

@@ -31,6 +31,7 @@ from channels import ChannelSet, CsiAuditError, audit_space, load_channels
 from channels.domains import to_complex, to_spatial_frequency
 from compressors import Compressor, NamedCompressor, bundled_compressors, load_compressor
 from compressors.audit_space import in_audit_space
+from compressors.half_precision import rounded_to_half
 from compressors.metrics import feedback_bits, nmse, sgcs
 from compressors.neural import CompressorNetwork
 from csi_audit.run_state import BlockStore
@@ -69,14 +70,11 @@ def in_float16(compressor: Compressor) -> CompressorNetwork | None:
     """
     if not isinstance(compressor, CompressorNetwork):
         return None
+    rounded = rounded_to_half(compressor.state_dict())
+    if rounded is None:
+        return None
     copy = deepcopy(compressor)
-    with torch.no_grad():
-        for value in (*copy.parameters(), *copy.buffers()):
-            if value.is_floating_point():
-                half = value.half()
-                if bool((half.isinf() & ~value.isinf()).any()):
-                    return None
-                value.copy_(half)
+    copy.load_state_dict(rounded)
     return copy
 
 

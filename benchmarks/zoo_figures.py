@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.zoo_entries import Entry
 from channels.support import atomic_write
+from compressors.linear_reference import klt_beside
 from reports.figures import png_bytes
 from reports.plotting import SMALL, as_text, finish, to_db
 
@@ -36,6 +37,7 @@ class Shown:
         nmse: Of each user, linear, (N,).
         curve: (sample passes, validation NMSE [dB]) of its training, (K, 2); None without.
         klt_db: The KLT's NMSE on the same validation users [dB]; None if unknown.
+        klt_words: Which KLT that is.
     """
 
     label: str
@@ -45,11 +47,13 @@ class Shown:
     nmse: Array
     curve: Array | None = None
     klt_db: float | None = None
+    klt_words: str = "KLT of equal code length"
 
 
 def shown_of(entry: Entry, nmse: Array) -> Shown:
     """What the figure needs of an entry and its users' NMSE (N,)."""
-    curve = entry.card.get("curve")
+    curve, beside = entry.card.get("curve"), klt_beside(entry.card)
+    words, level = beside or ("", None)
     return Shown(
         label=entry.name,
         length=entry.length,
@@ -57,7 +61,8 @@ def shown_of(entry: Entry, nmse: Array) -> Shown:
         is_klt=entry.klt == entry.name,
         nmse=nmse,
         curve=np.array(curve, dtype=np.float64) if curve else None,
-        klt_db=entry.card.get("klt_same_code_length_nmse_db"),
+        klt_db=level,
+        klt_words=words,
     )
 
 
@@ -95,8 +100,9 @@ def _curves(axis: Axes, group: Sequence[Shown], colours: Mapping[str, str]) -> N
         if item.curve is not None:
             axis.plot(item.curve[:, 0] / 1e3, item.curve[:, 1], color=colours.get(item.label),
                       linewidth=1.4, label=as_text(item.label))  # fmt: skip
-    for level in sorted({item.klt_db for item in trained if item.klt_db is not None}):
-        axis.axhline(level, color="black", linewidth=1.0, linestyle="--", label="KLT")
+    levels = {(item.klt_words, item.klt_db) for item in trained if item.klt_db is not None}
+    for words, level in sorted(levels):
+        axis.axhline(level, color="black", linewidth=1.0, linestyle="--", label=words)
     axis.set(xlabel="sample passes [thousands]", ylabel="validation NMSE [dB]")
     if trained:
         axis.legend(fontsize=SMALL, frameon=False)

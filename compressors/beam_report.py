@@ -4,7 +4,6 @@ The counts follow TS 38.214, section 5.2.2.2.5, for one polarisation and rank 1;
 compressors.beam_codebook makes and reads the report.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -17,18 +16,6 @@ FREE_DELAYS = 19  # N3 up to which the standard leaves the choice of delays free
 
 CHANNEL_ITEMS = ("gain amplitude", "gain phase", "delay of the strongest")
 """What a precoder does without and a channel needs; not of the standard."""
-
-PARAMETER_COMBINATIONS = {
-    1: (2, 1 / 4, 1 / 4),
-    2: (2, 1 / 4, 1 / 2),
-    3: (4, 1 / 4, 1 / 4),
-    4: (4, 1 / 4, 1 / 2),
-    5: (4, 1 / 4, 3 / 4),
-    6: (4, 1 / 2, 1 / 2),
-    7: (6, 1 / 4, 1 / 2),
-    8: (6, 1 / 4, 3 / 4),
-}
-"""paramCombination-r16 -> (L, p, beta) for ranks 1 and 2, TS 38.214 table 5.2.2.2.5-1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,22 +48,6 @@ class BeamReport:
         for name, most in limits.items():
             if not 1 <= getattr(self, name) <= most:
                 raise CsiAuditError(f"{name} must lie in 1..{most}; got {getattr(self, name)}.")
-
-    @classmethod
-    def of_combination(cls, number: int, *, n_tx: int = 32, n_delay: int = 32) -> "BeamReport":
-        """A paramCombination-r16: M = ceil(p N3), K0 = ceil(beta L M).
-
-        One polarisation has half the coefficients of two, so that K0 has no factor 2.
-
-        Raises:
-            CsiAuditError: number is not in 1..8, or the array has fewer antennas than beams.
-        """
-        if number not in PARAMETER_COMBINATIONS:
-            raise CsiAuditError(f"number of the combination must lie in 1..8; got {number}.")
-        n_beams, p, beta = PARAMETER_COMBINATIONS[number]
-        n_delays = math.ceil(p * n_delay)
-        n_kept = math.ceil(beta * n_beams * n_delays)
-        return cls(n_beams=n_beams, n_delays=n_delays, n_kept=n_kept, n_tx=n_tx, n_delay=n_delay)
 
     @classmethod
     def within(cls, bits: int, *, n_tx: int = 32, n_delay: int = 32) -> Iterator["BeamReport"]:

@@ -14,13 +14,14 @@ import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import torch
 from torch import Tensor
 
 from channels.support import CsiAuditError
 
+_SUFFIXES = (".pth", ".pth.tar")
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 _COUNTERS = ("total_ops", "total_params")  # left by a FLOP counter
 _WRAPPERS = ("module.", "_orig_mod.")  # left by DataParallel and by torch.compile
@@ -40,14 +41,31 @@ class Shell(tuple[Any, ...]):
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether the file is what torch.save writes, in its present or its older form."""
+    """Whether to read a file as weights: *.pth and *.pth.tar whatever they hold, others if they
+    are what torch.save writes, in its present or its older form."""
+    if path.name.lower().endswith(_SUFFIXES):
+        return True
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        within = {name.partition("/")[2] for name in names}
-        return "data.pkl" in within and "constants.pkl" not in within
+        return "data.pkl" in _records(path) and program_inside(path) is None
     with path.open("rb") as file:
         return file.read(len(_LEGACY_START)) == _LEGACY_START
+
+
+def program_inside(path: Path) -> Literal["TorchScript", "torch.export"] | None:
+    """Which exported model of torch a file looks like by its content; None if neither."""
+    within = _records(path) if zipfile.is_zipfile(path) else set[str]()
+    if {"archive_format", "serialized_exported_program.json"} & within:
+        return "torch.export"
+    return "TorchScript" if {"constants.pkl", "data.pkl"} <= within else None
+
+
+def _records(path: Path) -> set[str]:
+    """Names in a zip archive, without the folder that torch puts them in."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.partition("/")[2] or name for name in archive.namelist()}
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return set()
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -63,6 +81,14 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     Raises:
         CsiAuditError: unreadable, damaged, asks to run something, or holds no weights.
     """
+    program = program_inside(path)
+    if program is not None:
+        suffix = "pt2" if program == "torch.export" else "ts"
+        raise CsiAuditError(
+            f"{path} holds an exported model ({program}), which is a program; a file of this name "
+            f"is read as weights alone, and nothing was run. Rename it to *.{suffix} if you trust "
+            "it."
+        )
     try:
         found = _load(path)
     except CsiAuditError:

@@ -8,8 +8,10 @@ convention: {scaling: sample_peak, scale: 0.5, offset: 0.5}     # detected if le
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from fractions import Fraction
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -51,6 +53,10 @@ class CompressorCard:
             raise CsiAuditError(
                 f"{self.path}: n_code must be a positive whole number; got {self.n_code!r}."
             )
+        if self.name is not None and not isinstance(self.name, str):
+            raise CsiAuditError(
+                f"{self.path}: name must be text; got {self.name!r}. Put it in quotes."
+            )
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -63,24 +69,26 @@ class CompressorCard:
         Args:
             event_shape: Of the channels; the card's own wins, None takes Convention's default.
         Raises:
-            CsiAuditError: unknown or wrong fields.
+            CsiAuditError: unknown fields, or values of a wrong kind or range.
         """
         if self.convention is None:
             return None
+        kinds = get_type_hints(Convention)
         known = [field.name for field in fields(Convention)]
-        for key in self.convention:
+        for key, value in self.convention.items():
             if key not in known:
                 hint = did_you_mean(str(key), known)
                 raise CsiAuditError(f"{self.path}: convention has no field {key!r}.{hint}")
+            if not _fits(value, kinds[key]):
+                raise CsiAuditError(
+                    f"{self.path}: {key} of convention must be {_in_words(kinds[key])}; got "
+                    f"{value!r}.{_better(value, kinds[key])}"
+                )
         shape = {} if event_shape is None else {"event_shape": event_shape}
         try:
             return Convention(**{**shape, **self.convention})
         except CsiAuditError as error:
             raise CsiAuditError(f"{self.path}: {error}") from error
-        except (TypeError, ValueError) as error:
-            raise CsiAuditError(
-                f"{self.path}: a field of convention is of the wrong kind ({error})."
-            ) from error
 
 
 def read_card(path: Path) -> CompressorCard:
@@ -120,3 +128,44 @@ def _file(card: Path, key: str, named: Any) -> Path:
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+# --- Kinds of values, by the annotations of Convention --------------------------------------------
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value of YAML is of an annotated type; lengths and ranges are Convention's."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return isinstance(value, str)
+    if get_origin(kind) is tuple:
+        return isinstance(value, list | tuple) and all(_fits(v, parts[0]) for v in value)
+    if parts:  # a union
+        return any(_fits(value, part) for part in parts)
+    if kind is float:
+        return (_is_int(value) or isinstance(value, float)) and isfinite(value)
+    return _is_int(value) if kind is int else value is None
+
+
+def _in_words(kind: Any) -> str:
+    parts = [part for part in get_args(kind) if part is not type(None)]
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(parts)
+    if get_origin(kind) is tuple:
+        return f"a list of {'whole ' if parts[0] is int else ''}numbers"
+    if parts:
+        return _in_words(parts[0])
+    return "a whole number" if kind is int else "a number"
+
+
+def _better(value: Any, kind: Any) -> str:
+    """How to write what was meant, as far as that shows: YAML takes 2e-2, 1/2 and '0.5' as text."""
+    try:
+        meant = float(Fraction(str(value)))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return ""
+    number = int(meant) if meant.is_integer() else meant
+    if not _fits(number, kind):
+        return ""
+    quoted = str(number) == value
+    return " Write it without quotes." if quoted else f" Write {number}, not {value}."

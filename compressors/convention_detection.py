@@ -93,6 +93,14 @@ class _Trial:
     x_hat: Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Refusal:
+    """Why a form gave no trial, a sentence, and whether the model ran at all."""
+
+    reason: str
+    ran: bool
+
+
 def detect_convention(model: Reconstruction, x: Tensor, *, name: str) -> ConventionFound:
     """The form of a channel that a model wants, among those met in the wild.
 
@@ -113,7 +121,8 @@ def detect_convention(model: Reconstruction, x: Tensor, *, name: str) -> Convent
     Returns:
         The form with its lead.
     Raises:
-        CsiAuditError: no form fits, or two fit alike; lists the forms and their NMSE.
+        CsiAuditError: no channels, the model runs in no layout (says why), no form fits, or two fit
+            alike (lists the forms and their NMSE).
     """
     x = _few(x)
     trials, tried = [], []
@@ -127,8 +136,8 @@ def detect_convention(model: Reconstruction, x: Tensor, *, name: str) -> Convent
     if not trials:
         raise CsiAuditError(
             f"{name} runs on no layout of channels {tuple(x.shape)} that was tried: "
-            f"{', '.join(_LAYOUTS)}. Was it built for another number of antennas or taps? If so "
-            "declare its convention. See compressors/README.md."
+            f"{', '.join(_LAYOUTS)}. {_why(model, x, _LAYOUTS)} Was it built for another number of "
+            "antennas or taps? If so declare its convention. See compressors/README.md."
         )
     winner = min(trials, key=lambda trial: trial.nmse)
     winner = next(trial for trial in trials if _same(trial, winner, x))  # the plainest of equals
@@ -165,8 +174,8 @@ def best_unit_interval(model: Reconstruction, x: Tensor, *, name: str) -> Conven
     best = _best(model, family, x)
     if best is None:
         raise CsiAuditError(
-            f"{name} does not run on channels {tuple(x.shape)}. Was it built for another number of "
-            "antennas or taps?"
+            f"{name} does not run on channels {tuple(x.shape)}. {_why(model, x, ('planes',))} Was "
+            "it built for another number of antennas or taps?"
         )
     tried = ConventionTried(convention=best.convention, nmse_db=_decibel(best.nmse))
     return ConventionFound(
@@ -179,8 +188,14 @@ def best_unit_interval(model: Reconstruction, x: Tensor, *, name: str) -> Conven
 
 
 def _few(x: Tensor) -> Tensor:
-    """At most N_CHANNELS of the channels, spread evenly over them."""
-    return x[:: -(-len(x) // N_CHANNELS)]
+    """N_CHANNELS of the channels, or all if they are fewer, spread evenly over them."""
+    if not len(x):
+        raise CsiAuditError(
+            "x must hold at least one channel to detect a convention on; got none. Declare the "
+            "convention in a compressor card, or give more channels."
+        )
+    n = min(len(x), N_CHANNELS)
+    return x[torch.linspace(0, len(x) - 1, n, dtype=torch.float64).round().long()]
 
 
 def _families(model: Reconstruction, x: Tensor) -> Iterator[tuple[Convention, ...]]:
@@ -188,7 +203,7 @@ def _families(model: Reconstruction, x: Tensor) -> Iterator[tuple[Convention, ..
     shape = (x.shape[1], x.shape[2], x.shape[3])
     for layout in _LAYOUTS:
         plain = Convention(layout=layout, event_shape=shape)
-        if _tried(model, plain, x[:1]) is None and _tried(model, plain, x) is None:
+        if not any(isinstance(_tried(model, plain, part), _Trial) for part in (x[:1], x)):
             continue  # the layout does not fit, whatever the scaling
         for scaling in _SAMPLE_SCALINGS:
             yield (Convention(layout=layout, event_shape=shape, **scaling),)
@@ -213,19 +228,44 @@ def _unit_intervals(x: Tensor, layout: Layout) -> tuple[Convention, ...]:
 
 def _best(model: Reconstruction, family: Sequence[Convention], x: Tensor) -> _Trial | None:
     found = (_tried(model, convention, x) for convention in family)
-    return min((t for t in found if t is not None), key=lambda t: t.nmse, default=None)
+    trials = (trial for trial in found if isinstance(trial, _Trial))
+    return min(trials, key=lambda trial: trial.nmse, default=None)
 
 
 @torch.inference_mode()
-def _tried(model: Reconstruction, convention: Convention, x: Tensor) -> _Trial | None:
-    """What the model makes of x in this form; None if it cannot run or returns no numbers."""
+def _tried(model: Reconstruction, convention: Convention, x: Tensor) -> _Trial | _Refusal:
+    """What the model makes of x in this form, or why it makes nothing of it."""
+    y, side = convention.to_own(x)
     try:
-        y, side = convention.to_own(x)
-        x_hat = convention.from_own(model(y), side)
-        error = float(nmse(x, x_hat).mean())
-    except Exception:  # a model refuses a form as it likes
-        return None
-    return _Trial(convention=convention, nmse=error, x_hat=x_hat)
+        y_hat = model(y)
+    except Exception as error:  # a model refuses a form as it likes
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return _Refusal(reason=f"It fails ({first[:160].rstrip('.')}).", ran=False)
+    if not isinstance(y_hat, Tensor):
+        return _Refusal(reason=f"It returns a {type(y_hat).__name__}, no tensor.", ran=True)
+    try:
+        x_hat = convention.from_own(y_hat, side)
+        found = float(nmse(x, x_hat).mean())
+    except Exception:  # another shape, or no numbers
+        return _Refusal(reason=_no_channel(y_hat, y), ran=True)
+    return _Trial(convention=convention, nmse=found, x_hat=x_hat)
+
+
+def _no_channel(y_hat: Tensor, y: Tensor) -> str:
+    """What a model returned in place of channels y."""
+    if y_hat.shape == y.shape and y_hat.is_complex() == y.is_complex():
+        return "It returns NaN or infinity."
+    shape = ", ".join(("N", *map(str, y_hat.shape[1:])))
+    alone = " Is it an encoder alone?" if y_hat.numel() < y.numel() else ""
+    return f"It returns ({shape}), no channel.{alone}"
+
+
+def _why(model: Reconstruction, x: Tensor, layouts: Sequence[Layout]) -> str:
+    """The most telling refusal: of a layout in which the model at least ran, else the first."""
+    shape = (x.shape[1], x.shape[2], x.shape[3])
+    tried = [_tried(model, Convention(layout=one, event_shape=shape), x) for one in layouts]
+    refusals = [one for one in tried if isinstance(one, _Refusal)]
+    return max(refusals, key=lambda one: one.ran).reason if refusals else "It returns no numbers."
 
 
 def _same(first: _Trial, second: _Trial, x: Tensor) -> bool:

@@ -1,37 +1,65 @@
 """Models in files that need no code of their own: TorchScript, torch.export, ONNX.
 
-Each becomes a function of a batch, y -> tensor. Such a file is a program: it is loaded only where
-the user names it, and one of unknown origin should not be.
+Each becomes a function of a batch, y -> tensor. Such a file is a program: its name alone says so
+(*.pt2, *.pt, *.ts, *.onnx), never its content, so that a checkpoint of weights (*.pth) cannot bring
+one in. One of unknown origin should not be loaded.
 """
 
+import io
+import json
 import logging
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from channels.support import CsiAuditError
+from compressors.checkpoint_reading import program_inside
 
 ModelFormat = Literal["TorchScript", "torch.export", "ONNX"]
+_FORMATS: dict[str, ModelFormat] = {
+    ".pt": "TorchScript",
+    ".ts": "TorchScript",
+    ".pt2": "torch.export",
+    ".onnx": "ONNX",
+}
 _SEEN = "Is it complete, and written by no newer version than the one that reads it?"
+_RECORDS = ("archive_format", "archive_version", "byteorder", ".data/", "models/", "extra/")
+_CONFIGS = re.compile(r"data/(?:weights|constants)/\w+_config\.json")
+_PLAIN = re.compile(r"(?:weight|tensor)_\d+")  # raw numbers, which torch reads as such
+_LOGGERS = ("torch.export", "torch._export")
+# One entry of a TensorProto's external_data: key (field 1) "location", value (field 2).
+_LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x00-\x7f])")
 
 
 def model_format(path: Path) -> ModelFormat | None:
-    """What kind of exported model a file holds, by its content (ONNX by its name); None if none."""
-    if path.suffix.lower() == ".onnx":
-        return "ONNX"
-    if not zipfile.is_zipfile(path):
-        return None
-    with zipfile.ZipFile(path) as archive:
-        within = {name.partition("/")[2] or name for name in archive.namelist()}
-    if "archive_format" in within or "serialized_exported_program.json" in within:
-        return "torch.export"
-    return "TorchScript" if {"constants.pkl", "data.pkl"} <= within else None
+    """What kind of exported model a file is by its name, whatever it holds; None if none."""
+    return _FORMATS.get(path.suffix.lower())
+
+
+def external_data(path: Path) -> tuple[Path, ...]:
+    """Files beside an ONNX model that hold its weights; none for other formats.
+
+    The messages of protobuf are searched for entries ("location", name) as bytes, which needs no
+    library; names of files that are not there are left out.
+    """
+    if model_format(path) != "ONNX":
+        return ()
+    data, found = path.read_bytes(), dict[Path, None]()
+    for entry in _LOCATION.finditer(data):
+        low, *high = entry[1]
+        length = (low & 127) + 128 * (high[0] if high else 0)
+        name = data[entry.end() : entry.end() + length].decode("utf-8", errors="replace")
+        file = path.parent / name.replace("\0", "")
+        if file.is_file():
+            found[file] = None
+    return tuple(sorted(found))
 
 
 class ExportedModel:
@@ -96,15 +124,24 @@ def load_exported(path: Path) -> ExportedModel:
     """An exported model as a function.
 
     Args:
-        path: TorchScript (torch.jit.save), torch.export (torch.export.save) or .onnx.
+        path: TorchScript (.pt or .ts, torch.jit.save), torch.export (.pt2, torch.export.save) or
+            ONNX (.onnx).
     Raises:
-        CsiAuditError: none of these, damaged, of more than one input, or onnxruntime is missing.
+        CsiAuditError: none of these by its name, of another kind by its content, damaged, with
+            Python objects inside, of more than one input, or onnxruntime is missing.
     """
     kind = model_format(path)
     if kind is None:
+        known = ", ".join(f"*{suffix} ({kind})" for suffix, kind in _FORMATS.items())
         raise CsiAuditError(
-            f"{path} is no exported model: known are {', '.join(get_args(ModelFormat))}. Weights "
-            "alone need their class: name it as file.py:Class."
+            f"{path} is no exported model by its name: known are {known}. Weights alone need their "
+            "class: name it as file.py:Class."
+        )
+    held = program_inside(path)
+    if held not in (None, kind):
+        suffix = next(suffix for suffix, name in _FORMATS.items() if name == held)
+        raise CsiAuditError(
+            f"{path} is named like {kind} and holds {held}: rename it to *{suffix} if you trust it."
         )
     if kind == "ONNX":
         return _load_onnx(path)
@@ -136,8 +173,11 @@ def _torchscript(path: Path) -> Any:
 
 
 def _load_export(path: Path) -> ExportedModel:
-    with _in_words(path, "torch.export"), _quiet("torch.export"):
-        program = torch.export.load(path)
+    # One reading, so that what is loaded is what was checked.
+    data = path.read_bytes()
+    with _in_words(path, "torch.export"), _quiet(*_LOGGERS):
+        _check_no_objects(path, data)
+        program = torch.export.load(io.BytesIO(data))
         inputs = [
             node.meta["val"]
             for node in program.graph.nodes
@@ -149,6 +189,58 @@ def _load_export(path: Path) -> ExportedModel:
     return ExportedModel(
         path, "torch.export", module, batch_size=size if isinstance(size, int) else None
     )
+
+
+def _check_no_objects(path: Path, data: bytes) -> None:
+    """Refuse an archive in which torch would unpickle anything but tensors, or load machine code.
+
+    Read with torch's own reader, since another might see other records in the same bytes; but
+    torch reads the form before 2.8, pickles at the root of the archive, with Python's.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as older:
+        if any("/" not in name for name in older.namelist()):
+            raise _refused(path, "pickles in the older form of torch.export")
+    archive: Any = torch._C.PyTorchFileReader(io.BytesIO(data))
+    for name in archive.get_all_records():
+        reason = None
+        if _CONFIGS.fullmatch(name):
+            reason = _pickled_payload(json.loads(archive.get_record(name)))
+        elif name.startswith("data/sample_inputs/"):
+            reason = _unsafe_example(archive.get_record(name))
+        elif re.fullmatch(r"data/(?:weights|constants)/(?:weight|tensor)_\d+", name) is None and (
+            not name.startswith(_RECORDS)
+        ):
+            reason = f"the record {name}"
+        if reason is not None:
+            raise _refused(path, reason)
+
+
+def _refused(path: Path, reason: str) -> CsiAuditError:
+    return CsiAuditError(
+        f"{path} holds {reason}, which may run any code while it is read: refused, and nothing was "
+        "run. Export the model again with torch.export.save of this version, with plain tensors as "
+        "weights, or name your own class as file.py:Class."
+    )
+
+
+def _pickled_payload(config: Any) -> str | None:
+    """The first of weights or constants that is no raw numbers, in words."""
+    for name, payload in config["config"].items():
+        if payload.get("use_pickle") is not False:
+            return f"a pickled object as {name} (use_pickle)"
+        if _PLAIN.fullmatch(str(payload.get("path_name"))) is None:
+            return f"an object as {name} ({payload.get('path_name')})"
+    return None
+
+
+def _unsafe_example(pickled: bytes) -> str | None:
+    """Example inputs that torch's safe loading refuses, which torch.export.load would unpickle."""
+    try:
+        if pickled:
+            torch.load(io.BytesIO(pickled), weights_only=True)
+    except Exception:  # a damaged pickle fails in any way
+        return "pickled example inputs that are no plain tensors"
+    return None
 
 
 def _load_onnx(path: Path) -> ExportedModel:
@@ -210,11 +302,21 @@ def _in_words(path: Path, kind: ModelFormat) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Without what a logger writes beside the exception that it raises."""
-    logger = logging.getLogger(name)
-    before, logger.disabled = logger.disabled, True
-    try:
+def _quiet(*names: str) -> Iterator[None]:
+    """Without what loggers, and all below them, write beside the exception that is raised."""
+    with ExitStack() as stack:
+        for name in names:
+            for logger in (logging.getLogger(name), *_below(name)):
+                stack.callback(logger.setLevel, logger.level)
+                logger.setLevel(logging.CRITICAL + 1)
         yield
-    finally:
-        logger.disabled = before
+
+
+def _below(name: str) -> list[logging.Logger]:
+    """Loggers that have a level of their own, and so do not follow their parent's."""
+    known = list(logging.root.manager.loggerDict.items())
+    return [
+        logger
+        for child, logger in known
+        if isinstance(logger, logging.Logger) and child.startswith(f"{name}.") and logger.level
+    ]

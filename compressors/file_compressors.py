@@ -14,12 +14,21 @@ from compressors.audit_space import Compressor
 from compressors.checkpoint_reading import is_checkpoint
 from compressors.compressor_cards import CompressorCard
 from compressors.convention_detection import best_unit_interval, detect_convention
-from compressors.exported_models import ExportedModel, load_exported, torchscript_methods
+from compressors.exported_models import (
+    ExportedModel,
+    external_data,
+    load_exported,
+    torchscript_methods,
+)
 from compressors.published_checkpoints import load_published
 
 _ACROSS_BATCH = (
     "The published code of TransNet attends across the users of a batch; here each channel is "
     "reconstructed alone, so that it has a distortion of its own, which is not the published one."
+)
+_DECLARED_CODE = (
+    "n_code is declared, not counted: its model goes from channel to reconstruction and does not "
+    "show its {} numbers."
 )
 
 
@@ -105,6 +114,8 @@ def assemble(card: CompressorCard, channels: Tensor | None) -> Assembled:
     compressor = FileCompressor(
         encoder, decoder, n_code=_code_length(card, encoder, convention), convention=convention
     )
+    if compressor.hides_code:
+        notices = (*notices, _DECLARED_CODE.format(compressor.n_code))
     facts = {
         "format": " + ".join(dict.fromkeys(m.format for m in (encoder, decoder) if m is not None)),
         "differentiable": compressor.differentiable,
@@ -202,8 +213,9 @@ def _facts(card: CompressorCard, declared: Convention | None) -> dict[str, Any]:
 
 
 def _sha256(card: CompressorCard) -> str:
-    """Of the one file, or of the hashes of the card and its files."""
-    paths = dict.fromkeys((card.path, *card.files))
+    """Of the one file, or of the hashes of the card, its files and their external weights."""
+    outside = (file for model in card.files for file in external_data(model))
+    paths = dict.fromkeys((card.path, *card.files, *outside))
     digests = [file_sha256(path) for path in paths]
     return (
         digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from importlib import resources
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from channels.convention import Convention
 from channels.support import CsiAuditError, did_you_mean, file_sha256, load_object
 from compressors.audit_space import Compressor
 from compressors.checkpoint_reading import is_checkpoint
@@ -17,6 +19,7 @@ from compressors.file_compressors import assemble
 from compressors.weights_file import read_weights, refused_if_damaged
 from compressors.zoo import WEIGHTS_KIND, CompressorSpec
 
+_CHANNELS = (".mat", ".h5", ".hdf5", ".npy", ".npz")
 _MEMBERS = ("n_code", "convention", "encode", "decode", "bits")
 
 
@@ -52,8 +55,9 @@ def load_compressor(spec: str | Compressor, *, channels: Tensor | None = None) -
 
     Args:
         spec: A bundled name ("crnet-16"); a weights file of csi-audit (.safetensors); a compressor
-            card (.yaml); one exported model (TorchScript, torch.export, ONNX); a published
-            checkpoint of CRNet, CLNet, ACRNet or TransNet (.pth); own code as "file.py:MyNet" or
+            card (.yaml); one exported model (TorchScript .pt or .ts, torch.export .pt2, .onnx); a
+            published checkpoint of CRNet, CLNet, ACRNet or TransNet (.pth), of which nothing is
+            run; own code as "file.py:MyNet" or
             "package.module:attr", where a class or function is called without arguments; or the
             object itself.
         channels: Audit-space channels (N, 2 n_rx, n_tx, n_delay), of which some dozens are used
@@ -70,7 +74,7 @@ def load_compressor(spec: str | Compressor, *, channels: Tensor | None = None) -
     if spec in bundled:
         return _from_weights(bundled[spec], spec, spec)
     if ":" in spec and not Path(spec).exists():
-        return _from_object(_made(load_object(spec)), spec, spec.rpartition(":")[2])
+        return _from_object(_made(load_object(spec), spec), spec, spec.rpartition(":")[2])
     path = Path(spec)
     if path.is_file():
         return _from_file(path, spec, channels)
@@ -81,17 +85,21 @@ def load_compressor(spec: str | Compressor, *, channels: Tensor | None = None) -
 
 
 def _from_file(path: Path, spec: str, channels: Tensor | None) -> NamedCompressor:
-    """By what the file is: card, exported model, published checkpoint, or weights of our own."""
-    name = path.stem
-    if path.suffix.lower() in SUFFIXES:
-        card = read_card(path)
-        name = card.name or name
-    elif model_format(path) is not None or is_checkpoint(path):
-        card = CompressorCard(path=path, model=path)
-        name = path.name.removesuffix(".tar").removesuffix(".pth") if is_checkpoint(path) else name
-    else:
+    """By the file's name: weights of our own, card, published checkpoint, or exported model."""
+    name, suffix = path.stem, path.suffix.lower()
+    if suffix == ".safetensors":
         name = path.parent.name if name == "compressor" else name
         return _from_weights(path, name or path.stem, spec)
+    if suffix in SUFFIXES:
+        card = read_card(path)
+        name = card.name or name
+    elif is_checkpoint(path):  # before exported models: *.pt may be either, and this runs nothing
+        card = CompressorCard(path=path, model=path)
+        name = name.removesuffix(".pth")  # of .pth.tar
+    elif model_format(path) is not None:
+        card = CompressorCard(path=path, model=path)
+    else:
+        raise _unknown_file(path)
     made = assemble(card, channels)
     return NamedCompressor(
         name=name,
@@ -117,12 +125,38 @@ def _from_weights(path: Path, name: str, spec: str) -> NamedCompressor:
     )
 
 
-def _made(found: Any) -> Any:
+def _unknown_file(path: Path) -> CsiAuditError:
+    """What to do with a file of no known name."""
+    suffix = path.suffix.lower()
+    if suffix == ".py":
+        return CsiAuditError(
+            f"{path} is Python code: name the class in it too. Name it {path}:Class."
+        )
+    if suffix in _CHANNELS:
+        return CsiAuditError(
+            f"{path} is a file of channels by its name, not a compressor. Did you mean --data?"
+        )
+    return CsiAuditError(
+        f"{path} is no compressor by its name: known are weights of csi-audit (.safetensors), "
+        "cards (.yaml), exported models (.pt2, .pt, .ts, .onnx) and published checkpoints (.pth). "
+        "Your own code is named as file.py:Class."
+    )
+
+
+def _made(found: Any, spec: str) -> Any:
     """What a class or function makes when called without arguments; anything else as it is."""
-    if isinstance(found, type):
+    is_maker = callable(found) and not isinstance(found, nn.Module) and not hasattr(found, "encode")
+    if not (isinstance(found, type) or is_maker):
+        return found
+    try:
         return found()
-    makes_one = callable(found) and not isinstance(found, nn.Module)
-    return found() if makes_one and not hasattr(found, "encode") else found
+    except CsiAuditError:
+        raise
+    except Exception as error:  # the user's own code may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
+        raise CsiAuditError(
+            f"{spec!r} is called without arguments: load your weights there. It fails ({reason})."
+        ) from error
 
 
 def _from_object(made: Any, spec: str, name: str) -> NamedCompressor:
@@ -131,6 +165,16 @@ def _from_object(made: Any, spec: str, name: str) -> NamedCompressor:
         raise CsiAuditError(
             f"{spec!r} lacks {', '.join(missing)}: a compressor has n_code, convention, encode(y), "
             "decode(z) and bits(z). See compressors/README.md."
+        )
+    n_code = made.n_code
+    if not isinstance(n_code, Integral) or isinstance(n_code, bool) or n_code < 1:
+        raise CsiAuditError(
+            f"{spec!r}: n_code must be a positive whole number, the real numbers of a codeword; "
+            f"got {n_code!r}."
+        )
+    if not isinstance(made.convention, Convention):
+        raise CsiAuditError(
+            f"{spec!r}: convention must be a channels.Convention; got {made.convention!r}."
         )
     if isinstance(made, nn.Module):
         made.eval().requires_grad_(False)

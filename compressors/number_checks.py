@@ -68,12 +68,25 @@ def find_output_range(trial: Trial) -> Finding:
         return Finding(
             "fail",
             f"compressor {trial.name} answers between {low:.3g} and {high:.3g}, but {share:.0f} % "
-            f"of its input lies {'below' if below > above else 'above'}. Does it expect [0, 1]? "
-            "Set scaling 'sample_peak', scale 0.5, offset 0.5, or Convention.unit_interval.",
+            f"of its input lies {'below' if below > above else 'above'}. "
+            + _range_hint(trial.convention.offset),
             share,
             "%",
         )
     return Finding("pass", f"answers between {low:.3g} and {high:.3g}", share, "%")
+
+
+def _range_hint(offset: float) -> str:
+    """What may be wrong with a range of answers, by whether the convention moves zero already."""
+    if offset == 0:
+        return (
+            "Does it expect [0, 1]? Set scaling 'sample_peak', scale 0.5, offset 0.5, or "
+            "Convention.unit_interval."
+        )
+    return (
+        f"Its convention has offset {offset:g} already: are these its trained weights, and does "
+        "decode answer about that offset? If it answers about zero, set offset 0."
+    )
 
 
 def find_parts(trial: Trial) -> Finding:

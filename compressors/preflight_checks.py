@@ -4,6 +4,7 @@ What a check refuses makes every later figure meaningless; its words are then a 
 others warn. `CHECKS` is their order; `compressors.preflight` runs them.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import get_args
@@ -90,9 +91,9 @@ def find_code_length(trial: Trial) -> Finding:
     """A codeword has the length that every comparison at equal length relies on."""
     if getattr(trial.compressor, "hides_code", False):
         return Finding("not applicable", "the model hides its code; n_code is as declared")
-    z, declared = trial.first.z, int(trial.compressor.n_code)
-    numbers = z[0].numel() * (2 if z.is_complex() else 1)
-    if len(z) != len(trial.x) or numbers != declared:
+    z, declared = trial.first.z, _whole(trial.compressor.n_code)
+    numbers = z.shape[1:].numel() * (2 if z.is_complex() else 1)
+    if z.shape[:1] != trial.x.shape[:1] or numbers != declared:
         return Finding(
             "fail",
             f"compressor {trial.name} says n_code = {declared}, but encode returns "
@@ -102,6 +103,14 @@ def find_code_length(trial: Trial) -> Finding:
         )
     kind = "complex counted twice" if z.is_complex() else "real"
     return Finding("pass", f"{numbers} numbers a codeword ({kind}), as declared", numbers)
+
+
+def _whole(n_code: object) -> int | None:
+    """A declared code length; None for what is no number."""
+    try:
+        return int(n_code)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        return None
 
 
 def find_shape(trial: Trial) -> Finding:
@@ -235,10 +244,21 @@ def find_bits(trial: Trial) -> Finding:
     side = " The scale of each user goes to decode uncounted." if trial.convention.n_side else ""
     if bits is None:
         return Finding("not applicable", f"not quantised: only code numbers are counted.{side}")
-    each = float(bits.mean())
+    each, most = float(bits.mean()), float(bits.max())
     per_number = each / int(trial.compressor.n_code)
+    z = z.reshape(len(z), -1)
+    distinct = len((torch.view_as_real(z).flatten(1) if z.is_complex() else z).unique(dim=0))
+    if math.log2(distinct) > most:
+        return Finding(
+            "fail",
+            f"compressor {trial.name} says at most {most:g} bits a codeword, but sends {distinct} "
+            f"different ones for {len(z)} channels. Does bits count a number instead of a "
+            "codeword, or leave something out that decode reads?",
+            each,
+            "bits",
+        )
     # Rounded to 8 bits, 4 % of the values of 20 users occur twice; of floats the scaled peak alone.
-    shared = float((z.flatten(1).sort(0).values.diff(dim=0) == 0).float().mean())
+    shared = float((z.sort(0).values.diff(dim=0) == 0).float().mean())
     if len(z) >= 20 and per_number <= 8 and shared < 0.02:
         return Finding(
             "warn",
@@ -332,7 +352,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(name="something lost", find=find_loss, refuses=True, needs=_SOUND),
     Check(name="use of the code", find=find_use_of_code, refuses=True, needs=_STEADY),
-    Check(name="bits", find=find_bits, refuses=True, needs=_SHAPED),
+    Check(name="bits", find=find_bits, refuses=True, needs=_SOUND),
     Check(name="input range", find=find_input_range, refuses=True, needs=("runs",)),
     Check(name="output range", find=find_output_range, refuses=True, needs=_SOUND),
     Check(name="real and imaginary", find=find_parts, refuses=True, needs=_SOUND),

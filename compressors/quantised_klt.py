@@ -37,8 +37,9 @@ class QuantisedKlt(CompressorNetwork):
         n_code: Real code numbers, even: coefficients that may get bits.
         budget: Bits of a codeword at most. Basis, levels and bits are zero until `fit` or a
             weights file sets them.
+        deepest: Bits of a coefficient at most; `fit` lowers it to those of the finest quantiser.
     Raises:
-        CsiAuditError: n_code does not suit a KLT, or budget is below 1.
+        CsiAuditError: n_code does not suit a KLT, budget is below 1, or deepest not in 0..8.
     """
 
     levels: Tensor
@@ -49,23 +50,26 @@ class QuantisedKlt(CompressorNetwork):
         n_code: int,
         *,
         budget: int,
+        deepest: int = MAX_BITS,
         n_tx: int = 32,
         n_delay: int = 32,
         n_rx: int = 1,
         convention: Convention | None = None,
     ) -> None:
         _check_budget(budget)
+        if not 0 <= deepest <= MAX_BITS:
+            raise CsiAuditError(f"deepest must lie in 0..{MAX_BITS} bits; got {deepest}.")
         super().__init__(n_code, convention)
-        self.budget = budget
+        self.budget, self.deepest = budget, deepest
         self.klt = Klt(n_code, n_tx=n_tx, n_delay=n_delay, n_rx=n_rx, convention=convention)
         # Row i: the 2^depth_i levels of coefficient i, then +inf.
-        self.register_buffer("levels", torch.zeros(n_code, 2**MAX_BITS))
+        self.register_buffer("levels", torch.zeros(n_code, 2**deepest))
         self.register_buffer("depth", torch.zeros(n_code, dtype=torch.int64))
 
     @property
     def options(self) -> dict[str, Any]:
         """Keyword arguments that build it again, besides its shape."""
-        return {"n_code": self.n_code, "budget": self.budget}
+        return {"n_code": self.n_code, "budget": self.budget, "deepest": self.deepest}
 
     @classmethod
     @torch.no_grad()
@@ -92,18 +96,19 @@ class QuantisedKlt(CompressorNetwork):
         wide = cls._of_basis(klt.basis[deserving], bits)
         wide._fit_code(x)
         used = _pairs(wide.depth > 0)
-        network = cls._of_basis(wide.klt.basis[used], bits)
+        network = cls._of_basis(wide.klt.basis[used], bits, deepest=wide.deepest)
         network.levels.copy_(wide.levels[used.repeat_interleave(2)])
         network.depth.copy_(wide.depth[used.repeat_interleave(2)])
         return network
 
     @classmethod
-    def _of_basis(cls, basis: Tensor, budget: int) -> Self:
+    def _of_basis(cls, basis: Tensor, budget: int, *, deepest: int = MAX_BITS) -> Self:
         """With these eigenvectors (k, n_rx, n_tx, n_delay, re/im), without levels and bits yet."""
         k, n_rx, n_tx, n_delay = basis.shape[:4]
         network = cls(
             2 * k,
             budget=budget,
+            deepest=deepest,
             n_rx=n_rx,
             n_tx=n_tx,
             n_delay=n_delay,
@@ -150,7 +155,7 @@ class QuantisedKlt(CompressorNetwork):
         c = torch.cat([_project(self.klt.basis, part) for part in x.split(_BLOCK)])
         variances = c.square().mean(0).unflatten(0, (-1, 2)).mean(1)
         trained = (4 * len(x) // VALUES_A_LEVEL).bit_length() - 1
-        deepest = _deepest(variances, self.budget).clamp(1, max(1, min(MAX_BITS, trained)))
+        deepest = _deepest(variances, self.budget).clamp(max=min(self.deepest, max(1, trained)))
         tables = [
             _quantisers(pair, int(bits))
             for pair, bits in zip(c.split(2, dim=1), deepest, strict=True)
@@ -160,7 +165,8 @@ class QuantisedKlt(CompressorNetwork):
             for quantiser in tables[i // 2]:
                 error[i, quantiser.bits] = quantiser.mse(c[:, i])
         self.depth.copy_(allocate_bits(error, self.budget))
-        self.levels.fill_(torch.inf)
+        self.deepest = int(self.depth.max())
+        self.levels = self.levels.new_full((self.n_code, 2**self.deepest), torch.inf)
         for i, bits in enumerate(self.depth.tolist()):
             self.levels[i, : 2**bits] = tables[i // 2][bits].levels
 

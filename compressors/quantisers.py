@@ -32,29 +32,6 @@ class ScalarQuantiser:
     levels: Tensor
 
     @classmethod
-    def gaussian(cls, bits: int) -> "ScalarQuantiser":
-        """The optimal quantiser of a Gaussian of mean 0 and variance 1.
-
-        The levels are the means of their cells, r_j = E[v | v in cell j], and the cells end half
-        way between levels; solved by Newton's method on exact integrals.
-
-        Raises:
-            CsiAuditError: bits is not in 0..8.
-        Source: Max, "Quantizing for minimum distortion", 1960, doi:10.1109/TIT.1960.1057548;
-            Lloyd, "Least squares quantization in PCM", 1982, doi:10.1109/TIT.1982.1056489.
-        """
-        _check_bits(bits)
-        quantiles = (torch.arange(2**bits, dtype=torch.float64) + 0.5) / 2**bits
-        levels = 3**0.5 * torch.special.ndtri(quantiles)  # density^(1/3) is that of N(0, 3)
-        for step in range(50):
-            residual, mass, slope = _gaussian_conditions(levels)
-            if float(residual.abs().max()) < 1e-14:
-                break
-            near = step >= 20  # Newton's method goes astray from afar, Lloyd's creeps from near
-            levels = levels - (torch.linalg.solve(slope, residual) if near else residual / mass)
-        return cls(levels=levels)
-
-    @classmethod
     def fit(cls, values: Tensor, bits: int) -> "ScalarQuantiser":
         """The quantiser that Lloyd's iteration finds on training values.
 
@@ -142,18 +119,6 @@ def straight_through(value: Tensor, quantised: Tensor) -> Tensor:
 def _check_bits(bits: int) -> None:
     if not 0 <= bits <= MAX_BITS:
         raise CsiAuditError(f"bits must lie in 0..{MAX_BITS}; got {bits}.")
-
-
-def _gaussian_conditions(levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """F_j = r_j P(cell j) - E[v; cell j], which vanish at the optimum; P; and dF_j/dr_i (K, K)."""
-    ends = (levels[1:] + levels[:-1]) / 2
-    density = torch.exp(-ends.square() / 2) / (2 * torch.pi) ** 0.5
-    zero, one = levels.new_zeros(1), levels.new_ones(1)
-    mass = torch.cat((zero, torch.special.ndtr(ends), one)).diff()
-    residual = levels * mass + torch.cat((density, zero)) - torch.cat((zero, density))
-    to_next, to_last = density / 2 * (levels[:-1] - ends), density / 2 * (ends - levels[1:])
-    own = mass + torch.cat((to_next, zero)) + torch.cat((zero, to_last))
-    return residual, mass, own.diag() + to_next.diag(1) + to_last.diag(-1)
 
 
 def _spread(v: Tensor, n_levels: int) -> Tensor:

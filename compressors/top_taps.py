@@ -175,13 +175,16 @@ def _total_bits(n_taps: int, size: int, value_bits: int, *, oracle: bool) -> int
 
 
 def _most_taps(bits: int, size: int, value_bits: int, *, oracle: bool) -> int:
-    """The most taps that a budget pays for; 0 if none. Beyond half of all, positions get cheaper
-    again, but never by more than another value costs.
+    """The most taps that a budget pays for; 0 if none.
+
+    Searched from above: the bits do not rise with the taps where few are left out, since the
+    positions of 2 in 1,024 cost more than 2 values of few bits.
     """
-    n_taps = 0
-    while n_taps < size and _total_bits(n_taps + 1, size, value_bits, oracle=oracle) <= bits:
-        n_taps += 1
-    return n_taps
+    most = min(size, bits // value_bits)
+    fitting = (
+        n for n in range(most, 0, -1) if _total_bits(n, size, value_bits, oracle=oracle) <= bits
+    )
+    return next(fitting, 0)
 
 
 def _check(n_taps: int, size: int, amplitude_bits: int | None, phase_bits: int | None) -> None:

@@ -35,8 +35,11 @@ class CheckCompressorConfig(ReadingConfig):
     """Settings of a look at a compressor before any audit.
 
     Attributes:
-        compressor: Bundled name (klt-16), weights file, or your own code as file.py:Class.
-        data: Channel file to try it on; None takes the bundled channels.
+        compressor: Bundled name (klt-16), weights file, compressor card (.yaml), exported model
+            (TorchScript, torch.export, ONNX), published checkpoint (.pth), or your own code as
+            file.py:Class.
+        data: Channel file of any known format to try it on, or your own loader as
+            file.py:function; None takes the bundled channels.
         n: Channels tried, spread evenly over the file; some checks take 20.
         json: File to write the verdicts to; None writes none.
     """

@@ -67,9 +67,12 @@ class RunConfig(ReadingConfig):
     """Settings of an audit.
 
     Attributes:
-        data: Channel file: compact HDF5 or QuaDRiGa `.mat`.
+        data: Channel file of any known format (compact or other HDF5, MATLAB `.mat` of QuaDRiGa or
+            COST2100, DeepMIMO, numpy, PyTorch), or your own loader as file.py:function.
         compressor: Compressors under audit: bundled names (csinet-16, crnet-16, klt-16), weights
-            files, or your own code as file.py:Class. Give the flag once for each.
+            files, compressor cards (.yaml), exported models (TorchScript, torch.export, ONNX),
+            published checkpoints (.pth), or your own code as file.py:Class. Give the flag once for
+            each.
         base: Base model file; None takes the bundled one.
         out: Run directory; None makes runs/<UTC time>-<data name>. An interrupted run goes on when
             its directory is named again.

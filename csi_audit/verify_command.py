@@ -121,8 +121,8 @@ def verified(settings: VerifyConfig) -> Iterator[Verified]:
         CsiAuditError: files that are none of COST2100, an unreadable checkpoint, or one of another
             architecture or ratio than given.
     """
+    channels = _test_set(settings.data)  # first: a missing file has no name to take it from
     scenario = _scenario(settings)
-    channels = _test_set(settings.data)
     frequency = (
         None
         if settings.data_frequency is None

@@ -1,13 +1,15 @@
 """One door between audit space and a compressor's own scale, so that nothing else rescales."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
 from channels import Convention
+from channels.convention import Layout
 from compressors import AuditedCompressor, Compressor, Klt, in_audit_space, nmse
 
 SHAPE = (2, 8, 8)
@@ -64,6 +66,35 @@ def test_own_error_is_taken_in_the_own_scale(draw_x: Callable[..., Tensor]) -> N
     peaks = x.abs().amax((1, 2, 3))
     found = in_audit_space(Shrink(CONVENTIONS["peak"])).own_mse(x)
     assert torch.allclose(found, 0.005 * (0.5 / peaks) ** 2)
+
+
+@dataclass
+class Turn(Shrink):
+    """Shrinks in any layout: the code is the channel itself, smaller."""
+
+    def encode(self, y: Tensor) -> Tensor:
+        return self.kept * (y - self.convention.offset)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z + self.convention.offset
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("layout", get_args(Layout))
+@pytest.mark.parametrize("name", ["plain", "peak"])
+def test_own_error_does_not_depend_on_the_layout(
+    layout: Layout, name: str, draw_x: Callable[..., Tensor]
+) -> None:
+    """Squaring a complex error would count its real part for, its imaginary part against it."""
+    x = draw_x()
+    own = CONVENTIONS[name]
+    if layout == "complex" and own.offset:
+        own = replace(own, offset=0.0)
+    expected = in_audit_space(Turn(own)).own_mse(x)
+    found = in_audit_space(Turn(replace(own, layout=layout))).own_mse(x)
+    assert not found.is_complex()
+    assert bool((found > 0).all())
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.unit

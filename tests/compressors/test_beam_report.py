@@ -8,31 +8,11 @@ import pytest
 from channels import CsiAuditError
 from compressors.beam_report import CHANNEL_ITEMS, BeamReport
 
-# paramCombination-r16 at 32 antennas and 32 delays: L, M = ceil(p 32), K0 = ceil(beta L M).
-COMBINATIONS = {
-    1: (2, 8, 4),
-    2: (2, 8, 8),
-    3: (4, 8, 8),
-    4: (4, 8, 16),
-    5: (4, 8, 24),
-    6: (4, 16, 32),
-    7: (6, 8, 24),
-    8: (6, 8, 36),
-}
-
-
-@pytest.mark.unit
-@pytest.mark.parametrize("number", sorted(COMBINATIONS))
-def test_parameter_combinations(number: int) -> None:
-    report = BeamReport.of_combination(number)
-    assert (report.n_beams, report.n_delays, report.n_kept) == COMBINATIONS[number]
-    assert (report.oversampling, report.n_tx, report.n_delay) == (4, 32, 32)
-
 
 @pytest.mark.unit
 def test_bits_of_a_windowed_report() -> None:
     """C(32, 2) = 496, C(15, 7) = 6435, 16 windows, 4 coefficients of a bitmap of 16."""
-    report = BeamReport.of_combination(1)
+    report = BeamReport(n_beams=2, n_delays=8, n_kept=4)
     assert report.is_windowed
     assert report.bit_items(4) == {
         "rotation (i1,1)": 2,
@@ -55,7 +35,7 @@ def test_bits_of_a_windowed_report() -> None:
 @pytest.mark.unit
 def test_bits_where_delays_are_free() -> None:
     """M = 16 of 32: a window would be all delays. C(32, 4) = 35,960, C(31, 15) = 300,540,195."""
-    report = BeamReport.of_combination(6)
+    report = BeamReport(n_beams=4, n_delays=16, n_kept=32)
     items = report.bit_items(32)
     assert not report.is_windowed
     assert (items["delay window (i1,5)"], items["delays (i1,6)"]) == (0, 29)
@@ -99,9 +79,3 @@ def test_counts_out_of_range(name: str, value: int, most: int) -> None:
     counts = {"n_beams": 2, "n_delays": 4, "n_kept": 5, name: value}
     with pytest.raises(CsiAuditError, match=rf"{name} must lie in 1\.\.{most}; got {value}\."):
         BeamReport(**counts)
-
-
-@pytest.mark.unit
-def test_unknown_combination() -> None:
-    with pytest.raises(CsiAuditError, match=r"number of the combination must lie in 1\.\.8; got 9"):
-        BeamReport.of_combination(9)

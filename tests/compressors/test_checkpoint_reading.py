@@ -4,6 +4,7 @@ import os
 import pickle
 import sys
 import types
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,7 +193,39 @@ def test_damaged_files(share: float, legacy: bool, tmp_path: Path) -> None:
         read_checkpoint(path)
 
 
-def test_what_is_no_checkpoint(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("weights")
-    assert not is_checkpoint(path)
+def test_what_is_a_checkpoint(tmp_path: Path) -> None:
+    """By name *.pth and *.pth.tar, whatever they hold; others by content."""
+    for name in ("a.txt", "a.pt"):
+        (tmp_path / name).write_text("weights")
+        assert not is_checkpoint(tmp_path / name)
+        assert is_checkpoint(write(tmp_path / name, weights(), legacy=False))
+    for name in ("a.pth", "a.PTH", "a.pth.tar"):
+        (tmp_path / name).write_text("weights")
+        assert is_checkpoint(tmp_path / name)
+        with pytest.raises(
+            CsiAuditError, match=r"is no readable checkpoint \(.*\)\. Is it complete"
+        ):
+            read_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("records", "program", "suffix"),
+    [
+        (["a/archive_format", "a/data.pkl"], r"torch\.export", "pt2"),
+        (["serialized_exported_program.json"], r"torch\.export", "pt2"),
+        (["a/data.pkl", "a/constants.pkl"], "TorchScript", "ts"),
+    ],
+)
+def test_a_program_is_no_checkpoint(
+    records: list[str], program: str, suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "in_04.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in records:
+            archive.writestr(name, b"pt2")
+    message = (
+        rf"in_04\.pth holds an exported model \({program}\), which is a program; .* nothing was "
+        rf"run\. Rename it to \*\.{suffix} if you trust it\."
+    )
+    with pytest.raises(CsiAuditError, match=message):
+        read_checkpoint(path)

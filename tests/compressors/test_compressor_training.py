@@ -11,8 +11,11 @@ from safetensors.torch import load_file
 from channels import ChannelSet, CsiAuditError, audit_space
 from compressors import CompressorSpec, Klt, in_audit_space, load_compressor, nmse, nmse_db
 from compressors.compressor_training import CompressorRecipe, fit_compressor, round_to_half
+from compressors.half_precision import rounded_to_half
+from compressors.linear_reference import SAME_BITS, SAME_LENGTH, klt_beside
 from compressors.plans import Plan
 from compressors.quantised_autoencoder import companded
+from compressors.quantised_klt import QuantisedKlt
 
 pytestmark = pytest.mark.usefixtures("seeded_torch")
 PLAN = Plan(steps=4, block_steps=2, batch_size=16, learning_rate=1e-4, warmup_steps=1)
@@ -71,6 +74,11 @@ def test_a_quantised_net_starts_at_the_quantised_klt(
     start = float(nmse_db(nmse(x, quantised).mean()))
     assert card["validation_nmse_db"] == pytest.approx(start, abs=0.3)  # four small steps on
     assert card["compressor"]["options"] == {"levels": levels}
+    linear = QuantisedKlt.for_bits(audit_space(train), card["bits"])(x)
+    level = float(nmse_db(nmse(x, linear).mean()))
+    assert card[SAME_BITS] == pytest.approx(level, abs=1e-3)
+    assert SAME_LENGTH not in card
+    assert card["beats_klt"] == (card["validation_nmse_db"] < level - 0.01)
 
 
 @pytest.mark.unit
@@ -86,6 +94,47 @@ def test_the_klt_is_fitted_in_one_go(
     assert torch.allclose(in_audit_space(loaded.compressor)(x), exact, atol=1e-2)  # float16
     assert loaded.card["beats_klt"] is False
     assert not {"plan", "augment", "curve"} & set(loaded.card)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("arch", ["klt-quantised", "top-taps", "beam-codebook"])
+def test_a_quantised_code_is_compared_in_bits(
+    arch: str, tmp_path: Path, draw_channels: Callable[..., ChannelSet]
+) -> None:
+    """With the quantised KLT of its budget; that one itself with none."""
+    train, validation = draw_channels(300, seed=1), draw_channels(60, seed=2)
+    recipe = CompressorRecipe(arch=arch, bits=60)
+    path = fit_compressor(train, validation, folder=tmp_path / "net", recipe=recipe)
+    loaded, x = load_compressor(str(path)), audit_space(validation)
+    card = loaded.card
+    assert SAME_LENGTH not in card
+    stored = load_file(path)
+    assert {w.dtype for w in stored.values() if w.is_floating_point()} <= {torch.float16}
+    if arch == "klt-quantised":
+        assert (klt_beside(card), "beats_klt" in card) == (None, False)
+        assert isinstance(loaded.compressor, QuantisedKlt)
+        assert stored["levels"].shape[1] == 2 ** int(stored["depth"].max()) < 256
+        return
+    linear = QuantisedKlt.for_bits(audit_space(train), 60)(x)
+    level = float(nmse_db(nmse(x, linear).mean()))
+    beside = klt_beside(card)
+    assert beside is not None
+    assert beside[0] == "quantised KLT of equal bits"
+    assert beside[1] == card[SAME_BITS] == pytest.approx(level, abs=1e-3)
+    assert card["beats_klt"] == (card["validation_nmse_db"] < level - 0.01)
+
+
+@pytest.mark.unit
+def test_infinities_are_no_numbers_too_large(draw_x: Callable[..., torch.Tensor]) -> None:
+    weights = {"table": torch.tensor([0.1, torch.inf]), "depth": torch.tensor([70_000])}
+    rounded = rounded_to_half(weights)
+    assert rounded is not None
+    assert rounded["table"].tolist() == [float(torch.tensor(0.1).half()), torch.inf]
+    assert torch.equal(rounded["depth"], weights["depth"])
+    assert rounded_to_half({"w": torch.tensor([1e5])}) is None
+    network = QuantisedKlt.for_bits(draw_x(400), 40)
+    assert bool(network.levels.isinf().any())  # tables of unequal length
+    assert round_to_half(network, draw_x(400)) is not None
 
 
 @pytest.mark.unit

@@ -128,8 +128,35 @@ def test_no_more_channels_than_needed(draw_x: Callable[..., Tensor]) -> None:
         return 0.5 * y
 
     found = detect_convention(model, draw_x(500), name="mine")
-    assert max(seen) == found.n <= N_CHANNELS
-    assert detect_convention(model, draw_x(3), name="mine").n == 3
+    assert max(seen) == found.n == N_CHANNELS
+    for n, used in ((1, 1), (3, 3), (N_CHANNELS + 1, N_CHANNELS), (2 * N_CHANNELS - 1, N_CHANNELS)):
+        assert detect_convention(model, draw_x(n), name="mine").n == used
+
+
+@pytest.mark.unit
+def test_no_channels_at_all(draw_x: Callable[..., Tensor]) -> None:
+    for detect in (detect_convention, best_unit_interval):
+        with pytest.raises(CsiAuditError, match=r"x must hold at least one channel .*; got none\."):
+            detect(lambda y: y, draw_x(2)[:0], name="mine")
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda y: y.flatten(1)[:, :16].abs(), r"It returns \(N, 16\), no channel\. Is it an enc"),
+        (lambda y: torch.cat([y.abs(), y.abs()], -1), r"It returns \(N, .*\), no channel\. Was it"),
+        (lambda y: (y, y), r"It returns a tuple, no tensor\."),
+        (lambda y: y / 0, r"It returns NaN or infinity\."),
+        (lambda y: y @ torch.ones(5, 5), r"It fails \(.*mat.*\)\."),
+    ],
+)
+def test_why_nothing_runs(
+    answer: Callable[[Tensor], Any], reason: str, draw_x: Callable[..., Tensor]
+) -> None:
+    message = rf"mine runs on no layout of channels \(9, 2, 8, 8\) that was tried: .*\. {reason}"
+    with pytest.raises(CsiAuditError, match=message):
+        detect_convention(answer, draw_x(9), name="mine")
 
 
 @pytest.mark.unit

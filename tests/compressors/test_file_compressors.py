@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from channels import Convention, CsiAuditError
 from compressors import Klt, check_compressor, in_audit_space, load_compressor
-from compressors.exported_models import load_exported, model_format
+from compressors.compressor_cards import CompressorCard
+from compressors.exported_models import external_data, load_exported, model_format
+from compressors.file_compressors import _sha256
 from compressors.preflight import check_gradient
 
 pytestmark = pytest.mark.unit
@@ -185,6 +187,9 @@ def test_one_file_from_channel_to_reconstruction(
     """Its code is hidden, so the card declares its length; any batch size does, whatever size the
     file was exported for."""
     named = load_compressor(models.card(f"model: {file}\nn_code: 16\nconvention: {PEAK}\n"))
+    (notice,) = named.notices
+    assert notice.startswith("n_code is declared, not counted: its model goes from channel to re")
+    assert notice.endswith("its 16 numbers.")
     x = draw_x(9)
     for part in (x, x[:1], x[:4]):
         x_hat = in_audit_space(named.compressor)(part)
@@ -215,17 +220,21 @@ def test_torchscript_with_both_methods(models: Models, draw_x: Callable[..., Ten
     check_compressor(named.compressor, x, name="methods")
 
 
-def test_formats_are_told_by_content(models: Models, tmp_path: Path) -> None:
-    (tmp_path / "renamed.bin").write_bytes((models.folder / "four.pt2").read_bytes())
-    assert model_format(tmp_path / "renamed.bin") == "torch.export"
-    assert model_format(models.folder / "whole.pt") == "TorchScript"
-    assert model_format(models.folder / "encoder.onnx") == "ONNX"
-    (tmp_path / "a.pt").write_text("text")
-    assert model_format(tmp_path / "a.pt") is None
-    with pytest.raises(
-        CsiAuditError, match=r"a\.pt is no exported model: known are TorchScript, t"
+def test_formats_are_told_by_name(models: Models, tmp_path: Path) -> None:
+    """A file is a program where its name says so; content of another kind is refused."""
+    names = {"a.pt2": "torch.export", "a.PT": "TorchScript", "a.ts": "TorchScript"}
+    for name, kind in {**names, "a.onnx": "ONNX", "a.pth": None, "a.bin": None}.items():
+        assert model_format(tmp_path / name) == kind
+    export, script = (models.folder / name for name in ("four.pt2", "whole.pt"))
+    for source, name, message in (
+        (export, "a.bin", r"a\.bin is no exported model by its name: known are \*\.pt \(TorchSc"),
+        (export, "a.pt", r"a\.pt is named like TorchScript and holds torch\.export: rename it to"),
+        (script, "a.pt2", r"a\.pt2 is named like torch\.export and holds TorchScript: .*\*\.pt if"),
+        (models.folder / "encoder.onnx", "b.pt", r"b\.pt is no readable TorchScript model"),
     ):
-        load_exported(tmp_path / "a.pt")
+        (tmp_path / name).write_bytes(source.read_bytes())
+        with pytest.raises(CsiAuditError, match=message):
+            load_exported(tmp_path / name)
 
 
 # --- ONNX -----------------------------------------------------------------------------------------
@@ -270,6 +279,21 @@ def test_a_damaged_onnx(tmp_path: Path) -> None:
         load_exported(tmp_path / "a.onnx")
 
 
+def test_the_hash_is_of_external_weights_too(tmp_path: Path) -> None:
+    """A location of two bytes' length, as protobuf writes it; a missing file is left out."""
+    name = "w" * 150 + ".data"
+    (tmp_path / name).write_bytes(b"1")
+    entries = [field(13, field(1, "location") + field(2, n)) for n in (name, "gone.data")]
+    path = tmp_path / "a.onnx"
+    path.write_bytes(field(7, b"".join(field(5, field(8, "c0") + entry) for entry in entries)))
+    assert external_data(path) == (tmp_path / name,)
+    assert external_data(tmp_path / "a.pt") == ()
+    card = CompressorCard(path=path, model=path)
+    before = _sha256(card)
+    (tmp_path / name).write_bytes(b"2")
+    assert _sha256(card) != before
+
+
 # --- What is refused ------------------------------------------------------------------------------
 
 
@@ -298,7 +322,10 @@ def test_a_damaged_onnx(tmp_path: Path) -> None:
             "model: whole.pt\nconvention: {scaling: globl}\n",
             r"scaling must be a known one; got 'gl",
         ),
-        ("model: whole.pt\nconvention: {scaling: global, scale: a}\n", "is of the wrong kind"),
+        (
+            "model: whole.pt\nconvention: {scaling: global, scale: a}\n",
+            "scale of convention must be",
+        ),
         ("just words", "must hold fields of a card"),
         ("a: [", "is no readable YAML"),
     ],
@@ -321,8 +348,14 @@ def test_damaged_models(
             content = whole.read(name)
             damaged.writestr(name, content[:7] if name.endswith((".json", "data.pkl")) else content)
     kind = "torch.export" if file == "four.pt2" else "TorchScript"
-    with pytest.raises(CsiAuditError, match=rf"{file} is no readable {kind} model \(.*\)\. Is it"):
-        load_exported(target)
+    broken = rf"{file} is no readable {kind} model \(.*\)\. Is it"
+    whole_bytes = source.read_bytes()
+    for kept in (None, len(whole_bytes) // 2, 0):
+        if kept is not None:
+            target.write_bytes(whole_bytes[:kept])
+        for load in (load_exported, lambda path: load_compressor(str(path))):
+            with pytest.raises(CsiAuditError, match=broken):
+                load(target)
     assert capfd.readouterr() == ("", "")
 
 

@@ -185,6 +185,61 @@ def test_what_is_no_compressor(
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def FirstTaps(n): pass", r"TypeError: .*missing 1 required positional argument: 'n'"),
+        ("class FirstTaps:\n  def __init__(self, n): pass", r"TypeError: .*positional argument"),
+        ("class FirstTaps:\n  def __init__(self): 1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_code_that_cannot_be_called(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(text)
+    wanted = (
+        r"own\.py:FirstTaps' is called without arguments: load your weights there\. It fails \("
+    )
+    with pytest.raises(CsiAuditError, match=f"{wanted}{message}"):
+        load_compressor(f"{tmp_path / 'own.py'}:FirstTaps")
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("value", ["None", "0", "True", "1.5", "'16'"])
+def test_a_code_length_that_is_none(value: str, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(USERS_OWN.replace("2 * 8 * 3", value))
+    message = rf"own\.py:FirstTaps': n_code must be a positive whole number, .*; got {value}\."
+    with pytest.raises(CsiAuditError, match=message):
+        load_compressor(f"{tmp_path / 'own.py'}:FirstTaps")
+
+
+@pytest.mark.unit
+def test_a_convention_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(USERS_OWN.replace("Convention(event_shape=(2, 8, 8))", "{}"))
+    message = r"own\.py:FirstTaps': convention must be a channels\.Convention; got \{\}\."
+    with pytest.raises(CsiAuditError, match=message):
+        load_compressor(f"{tmp_path / 'own.py'}:FirstTaps")
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("bad.py", r"bad\.py is Python code: .* Name it .*bad\.py:Class\."),
+        ("a.npy", r"a\.npy is a file of channels by its name, not a compressor\. Did you mean --d"),
+        ("a.bin", r"a\.bin is no compressor by its name: known are weights of csi-audit \(\.safet"),
+        ("a.pth", r"a\.pth is no readable checkpoint \(.*\)\. Is it complete\?"),
+        ("a.pth.tar", r"a\.pth\.tar is no readable checkpoint \(.*\)\. Is it complete\?"),
+        ("a.pt2", r"a\.pt2 is no readable torch\.export model \(.*\)\. Is it complete"),
+        ("a.ts", r"a\.ts is no readable TorchScript model \(.*\)\. Is it complete"),
+    ],
+)
+def test_a_file_is_told_by_its_name(name: str, message: str, tmp_path: Path) -> None:
+    for content in (b"", b"PK\x03\x04" + bytes(1000)):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CsiAuditError, match=message):
+            load_compressor(str(tmp_path / name))
+
+
+@pytest.mark.unit
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(CsiAuditError, match=r"there is no file .*nowhere\.py"):
         load_compressor(f"{tmp_path / 'nowhere.py'}:FirstTaps")

@@ -77,6 +77,13 @@ class Positive(FirstTaps):
         return super().decode(z).relu()
 
 
+class Shifted(FirstTaps):
+    """Answers about zero, whatever its convention says."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        return super().decode(z) - 1.0
+
+
 class Imaginary(FirstTaps):
     def decode(self, z: Tensor) -> Tensor:
         return super().decode(z) * torch.tensor([0.0, 1.0]).view(2, 1, 1)
@@ -173,6 +180,16 @@ def test_answers_of_one_sign(x: Tensor) -> None:
     assert mirrored.outcome == "fail"
     for sound in (FirstTaps(), Weak(), Clipped()):
         assert found(find_output_range, sound, x).outcome == "pass"
+
+
+def test_answers_about_zero_of_a_convention_about_a_half(x: Tensor) -> None:
+    """The way out is no convention that it has already."""
+    compressor = Shifted(scaling="sample_peak", scale=0.5, offset=0.5)
+    finding = found(find_output_range, compressor, x)
+    assert finding.outcome == "fail"
+    assert "of its input lies above. Its convention has offset 0.5 already" in finding.words
+    assert "set offset 0." in finding.words
+    assert "Does it expect" not in finding.words
 
 
 def test_both_parts_must_come_back(x: Tensor) -> None:

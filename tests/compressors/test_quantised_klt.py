@@ -40,7 +40,9 @@ def test_the_budget_is_kept_and_used(budget: int, draw_x: Draw) -> None:
     assert bits.tolist() == [budget] * len(x)
     assert int(network.depth.sum()) == budget
     assert z.shape == (400, network.n_code)
-    assert network.options == {"n_code": network.n_code, "budget": budget}
+    deepest = int(network.depth.max())
+    assert network.options == {"n_code": network.n_code, "budget": budget, "deepest": deepest}
+    assert network.levels.shape == (network.n_code, 2**deepest)  # no table wider than it is used
     index = network.indices(z)
     assert bool((index >= 0).all())
     assert bool((index < 2**network.depth).all())
@@ -190,6 +192,16 @@ def test_not_a_number_stays_one(draw_x: Draw) -> None:
     x_hat = network(bad)
     assert bool(x_hat[0].isnan().any())
     assert torch.equal(x_hat[1], network(x[:2])[1])
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("deepest", [1, 3])
+def test_a_limit_on_the_bits_of_a_coefficient(deepest: int, draw_x: Draw) -> None:
+    x = draw_x(300)
+    network = QuantisedKlt(4, budget=100, deepest=deepest, n_tx=8, n_delay=8).fit(x)
+    assert network.depth.tolist() == [deepest] * 4
+    with pytest.raises(CsiAuditError, match=r"deepest must lie in 0\.\.8 bits; got 9\."):
+        QuantisedKlt(4, budget=100, deepest=9, n_tx=8, n_delay=8)
 
 
 @pytest.mark.unit

@@ -14,7 +14,7 @@ from torch import Tensor
 from channels import CsiAuditError, rotate_phase, to_complex
 from compressors import check_compressor, nmse
 from compressors.preflight import check_gradient
-from compressors.top_taps import TopTaps, position_bits
+from compressors.top_taps import TopTaps, _most_taps, position_bits
 
 Draw = Callable[..., Tensor]
 
@@ -131,11 +131,27 @@ def test_the_best_within_a_budget(oracle: bool, draw_x: Draw) -> None:
         errors.append(error(network, x))
         for a, p in ((1, 2), (2, 2), (3, 4), (5, 5)):
             cost = [k * (a + p) + (0 if oracle else position_bits(k, 64)) for k in range(65)]
-            k = next((k for k in range(64, 0, -1) if max(cost[: k + 1]) <= budget), 0)
+            k = next((k for k in range(64, 0, -1) if cost[k] <= budget), 0)
             if k:
                 other = TopTaps(k, amplitude_bits=a, phase_bits=p, n_tx=8, n_delay=8).fit(x)
                 assert errors[-1] <= error(other, x)
     assert all(b < a for a, b in itertools.pairwise(errors))
+
+
+@pytest.mark.unit
+def test_all_taps_are_cheaper_than_all_but_two() -> None:
+    """All 64 of 2 bits take 128 bits; 62 of them 124, and 11 for which two are missing."""
+    assert position_bits(62, 64) == 11
+    assert _most_taps(128, 64, 2, oracle=False) == 64
+    assert _most_taps(127, 64, 2, oracle=False) < 62
+
+
+@pytest.mark.property
+@given(st.integers(1, 400), st.integers(2, 9), st.booleans())
+def test_no_number_of_taps_beyond_fits(bits: int, value_bits: int, oracle: bool) -> None:
+    cost = [k * value_bits + (0 if oracle else position_bits(k, 64)) for k in range(65)]
+    fitting = [k for k in range(65) if cost[k] <= bits]
+    assert _most_taps(bits, 64, value_bits, oracle=oracle) == max(fitting)
 
 
 @pytest.mark.unit

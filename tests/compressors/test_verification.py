@@ -189,7 +189,7 @@ def test_a_figure_is_compared_with_its_own_average(averaging: Any, difference: f
     assert measured.against(published) == pytest.approx(difference)
 
 
-def test_own_types_of_callables(channels: ChannelSet) -> None:
+def test_the_compressor_runs_in_inference_mode(channels: ChannelSet) -> None:
     """No gradient is kept over a test set."""
 
     def reconstruct(y: Tensor) -> Tensor:

@@ -153,7 +153,7 @@ def test_misspelt_commands_and_flags(
 
 def test_unknown_compressor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = saved(tmp_path, H=channels())
-    line = refused(capsys, "run", "--data", path, "--compressor", "klt-61")
+    line = refused(capsys, "run", "--data", path, "--compressor", "kltt-16")
     assert "Did you mean 'klt-16'" in line
 
 

@@ -237,12 +237,14 @@ def test_every_combination_is_fitted_and_one_may_fail(
     }
     assert not (tmp_path / "klt-128").exists()
     assert cards["klt-4"]["data"] == cards["klt-8"]["data"]
-    rows = [line.split("│")[1:7] for line in printed.out.splitlines() if line.startswith("│ klt")]
+    rows = [line.split("│")[1:9] for line in printed.out.splitlines() if line.startswith("│ klt")]
     shown = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
     for name, n_code in (("klt-4", "32"), ("klt-8", "16")):
         level = f"{cards[name]['validation_nmse_db']:.2f}"
-        assert shown[name] == [n_code, "0", level, level, "+0.00"]  # a basis is no parameter
-    assert shown["klt-128"] == ["failed", "", "", "", ""]
+        same = [level, level, "+0.00", "KLT of equal code length"]
+        assert shown[name] == [n_code, "-", "0", *same]  # a basis is no parameter
+    assert shown["klt-128"] == ["failed", "", "", "", "", "", ""]
+    assert "validation NMSE [dB]" in printed.out
 
 
 @unit
@@ -318,7 +320,10 @@ def test_a_compressor_fitted_to_bits(
     assert int(bits.max()) <= 120
     assert named.card["validation_nmse_db"] < 0
     assert float(nmse(x, audited(x)).mean()) < 1
-    assert "Compressor: " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Compressor: " in printed
+    assert "KLT of equal code length" not in printed
+    assert ("; quantised KLT of equal bits -" in printed) == (arch != "klt-quantised")
 
 
 @unit

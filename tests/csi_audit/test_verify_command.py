@@ -170,6 +170,7 @@ def test_the_table_is_printed(
         ),
         ({"data_frequency": "DATA_Htestin.mat"}, r"has no variable 'HF_all'\. Choose from: HT"),
         ({"data": "missing_Htestin.mat"}, r"missing_Htestin\.mat"),
+        ({"data": "nope.mat"}, r"nope\.mat does not exist\."),
     ],
 )
 def test_what_does_not_fit(
