@@ -2,6 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from channels.convention import Convention
@@ -46,10 +47,12 @@ class AuditedCompressor:
         return self.compressor.encode(y)
 
     def own_mse(self, x: Tensor) -> Tensor:
-        """Mean squared error a number in the compressor's own scale, (N,)."""
+        """Mean squared error a real number in its own scale, (N,); a complex one counts two."""
         y, _ = self.compressor.convention.to_own(x)
         y_hat = self.compressor.decode(self.compressor.encode(y))
-        return (y - y_hat).square().flatten(1).mean(1)
+        error = y - y_hat
+        real = torch.view_as_real(error) if error.is_complex() else error
+        return real.square().flatten(1).mean(1)
 
 
 def in_audit_space(compressor: Compressor) -> AuditedCompressor:

@@ -5,8 +5,6 @@ everything to csi_audit.summary and reports. Each block of samples is saved as i
 killed at any moment goes on where it was.
 """
 
-import hashlib
-import inspect
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +24,11 @@ from channels.channel_set import ChannelSet, audit_space
 from channels.run_folder import claim_folder
 from compressors.audit_space import in_audit_space
 from compressors.loading import NamedCompressor, load_compressor
-from compressors.preflight import check_compressor, check_gradient, check_panel
+from compressors.preflight import check_panel
 from csi_audit import __version__, summary
+from csi_audit.admitting import preflight_cautions
 from csi_audit.base import Base, load_base
+from csi_audit.compressor_hash import code_sha256
 from csi_audit.configs import RunConfig
 from csi_audit.devices import torch_device
 from csi_audit.drawing import Tally, draw_in_blocks
@@ -112,17 +112,15 @@ def _load_all(specs: Sequence[str], x: Tensor, guided: str | None) -> list[Named
 
     x is all channels under audit: a file that does not say its convention is tried on some.
     """
-    few = x[:4]
     found: list[NamedCompressor] = []
     for spec in specs:
         named = load_compressor(spec, channels=x)
         taken = {other.name for other in found}
         if named.name in taken:
             named = replace(named, name=f"{named.name} ({spec})")
-        check_compressor(named.compressor, few, name=named.name)
-        if spec == guided:
-            check_gradient(named.compressor, few, name=named.name)
-        found.append(named)
+        sha256 = named.sha256 or code_sha256(named.compressor)  # before it runs and keeps anything
+        cautions = preflight_cautions(named, x, guided=spec == guided)
+        found.append(replace(named, sha256=sha256, notices=named.notices + cautions))
     return found
 
 
@@ -135,21 +133,8 @@ def _fixing(
         "version": __version__,
         "data_sha256": channels.source.sha256,
         "base_sha256": base.sha256,
-        "compressor_sha256": [named.sha256 or _code_sha256(named) for named in compressors],
+        "compressor_sha256": [named.sha256 for named in compressors],
     }
-
-
-def _code_sha256(named: NamedCompressor) -> str:
-    """Hash of a user's compressor: the file its class stands in, and its weights if it has any."""
-    digest = hashlib.sha256()
-    source = inspect.getsourcefile(type(named.compressor))
-    if source is not None:
-        digest.update(Path(source).read_bytes())
-    if isinstance(named.compressor, torch.nn.Module):
-        for name, value in named.compressor.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _gather(

@@ -4,6 +4,7 @@ Pure bookkeeping: no sampling and no files. Thresholds, tails, agreement and rea
 together here; their arithmetic is reports'.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -94,7 +95,9 @@ def compressor_row(
         for t in tau
     ]
     tails = tuple(_tail(t, v, evidence, named.name) for t, v in zip(tau, levels, strict=True))
-    against, sentence = against_klt(named, evidence.real)
+    against, sentence = against_klt(named, evidence.real, evidence.compressors)
+    bits = evidence.real.bits.get(named.name)
+    convention = named.compressor.convention
     worst = worst_features(real, evidence.real.features, source="real", share=WORST_SHARE)
     return CompressorRow(
         name=named.name,
@@ -113,6 +116,10 @@ def compressor_row(
         against_klt_db=against,
         against_klt=sentence,
         worst=worst,
+        bits_mean=None if bits is None else float(bits.mean()),
+        bits_max=None if bits is None else float(bits.max()),
+        n_side=convention.n_side,
+        n_channel=math.prod(convention.event_shape),
     )
 
 
@@ -151,27 +158,44 @@ def _loss(name: str, evidence: Evidence, compressor: str) -> LossSummary:
     )
 
 
-def against_klt(named: NamedCompressor, real: Measured) -> tuple[float | None, str]:
-    """NMSE of the bundled KLT of equal code length minus this one's [dB], on the real channels.
+def against_klt(
+    named: NamedCompressor, real: Measured, audited: Sequence[NamedCompressor] = ()
+) -> tuple[float | None, str]:
+    """NMSE of a KLT of equal code length minus this one's [dB], on the real channels.
 
-    None where no bundled KLT has that code length or shape. The sentence is "" where the report's
-    own says it all.
+    The KLT is one under audit, else a bundled one. None where neither has that code length and
+    shape, or where the code is quantised: a KLT's numbers are not. The sentence is "" where the
+    report's own says it all.
     """
+    name, n_code = named.name, int(named.compressor.n_code)
     if isinstance(named.compressor, Klt):
-        return (
-            None,
-            f"{named.name} is a KLT itself, the best linear code of the data it fits.",
+        return None, f"{name} is a KLT itself, the best linear code of the data it fits."
+    if real.bits.get(name) is not None:
+        return None, (
+            f"{name} is not compared with a KLT: its code is quantised, the numbers of a KLT are "
+            "not."
         )
-    for klt in bundled_klts():
-        fits = klt.n_code == int(named.compressor.n_code)
-        if fits and klt.convention.event_shape == tuple(real.x.shape[1:]):
-            linear = in_blocks(NmseLoss(in_audit_space(klt)), real.x).mean()
-            own = torch.tensor(real.nmse(named.name).mean())
-            return float(nmse_db(linear) - nmse_db(own)), ""
+    linear = _klt_nmse(n_code, real, audited)
+    if linear is not None:
+        return 10 * math.log10(linear / float(real.nmse(name).mean())), ""
+    size = real.x[0].numel()
+    if size % n_code or n_code % 2:  # fit-compressor makes none of that length
+        return None, f"{name} is not compared: csi-audit fits no KLT of {n_code} real numbers."
     return None, (
-        f"{named.name}: no KLT of {int(named.compressor.n_code)} real numbers is bundled. "
-        "Fit one to your channels (csi-audit fit-compressor --arch klt) and audit it beside."
+        f"{name}: no KLT of {n_code} real numbers is bundled. Fit one to your channels (csi-audit "
+        f"fit-compressor --arch klt --ratio {size // n_code}) and audit it beside."
     )
+
+
+def _klt_nmse(n_code: int, real: Measured, audited: Sequence[NamedCompressor]) -> float | None:
+    """Mean NMSE of a KLT of that code length, one under audit before a bundled one."""
+    for named in audited:
+        if isinstance(named.compressor, Klt) and named.compressor.n_code == n_code:
+            return float(real.nmse(named.name).mean())
+    for klt in bundled_klts():
+        if klt.n_code == n_code and klt.convention.event_shape == tuple(real.x.shape[1:]):
+            return float(in_blocks(NmseLoss(in_audit_space(klt)), real.x).mean())
+    return None
 
 
 @cache

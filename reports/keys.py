@@ -51,6 +51,12 @@ _OWN = {
     "compressors[].spec": "What was loaded: a bundled name, a file, or package.module:attr.",
     "compressors[].convention": "Domain, crop and scaling that the compressor works in.",
     "compressors[].n_code": "Code length: real numbers in one codeword.",
+    "compressors[].bits_mean": "Mean bits of a codeword on real channels, side information not "
+    "counted; null where the code is not quantised, or n_side is null too.",
+    "compressors[].bits_max": "Most bits of a codeword on real channels; null like bits_mean.",
+    "compressors[].n_side": "Real numbers a user that decode is given beside the codeword, such "
+    "as its scale; null where an older result does not say.",
+    "compressors[].n_channel": "Real numbers in one channel; over n_code, the compression ratio.",
     "compressors[].losses": "Mean of each loss, by name; 'nmse' is linear.",
     "compressors[].losses.<name>.unit": "Unit of the loss; '1' for a ratio.",
     "compressors[].losses.<name>.worse": "Which side of the loss is bad: 'high' or 'low'.",

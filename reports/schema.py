@@ -136,7 +136,8 @@ class CompressorRow:
     `against_klt_db` is NMSE_KLT - NMSE in dB on real channels (base samples without them), the KLT
     having the same number of reals: positive means better than the KLT; None when not compared.
     `against_klt` may say it in a sentence of its own, such as "This is the KLT."; "" takes the
-    sentence from `klt_sentence`.
+    sentence from `klt_sentence`. `bits_mean` and `bits_max` are None where the code is not
+    quantised; `n_side` is None in a result that does not say what is fed back beside n_code.
     """
 
     name: str
@@ -148,6 +149,10 @@ class CompressorRow:
     against_klt_db: float | None = None
     against_klt: str = ""
     worst: tuple[WorstFeature, ...] = ()
+    bits_mean: float | None = None
+    bits_max: float | None = None
+    n_side: int | None = None
+    n_channel: int | None = None
 
     def mean_db(self, source: Literal["base", "real"]) -> float | None:
         """NMSE [dB]: averaged linearly over samples, then 10 log10; None when unknown."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from reports.estimates import Estimate, format_parts
 from reports.schema import CompressorRow, LossSummary, Result, Tail, Threshold
-from reports.words import UNKNOWN, answer, decibel, number
+from reports.words import UNKNOWN, answer, budget, decibel, number, scales
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -89,7 +89,7 @@ def threshold_title(threshold: Threshold) -> str:
 
 
 def _columns(result: Result) -> list[Column]:
-    columns = [Column(group="", title="Compressor", help="Name and code length in real numbers.")]
+    columns = [Column(group="", title="Compressor", help="Name of the compressor.")]
     for tau in result.tau:
         group = threshold_title(tau)
         columns += [
@@ -105,8 +105,12 @@ def _columns(result: Result) -> list[Column]:
         Column(group="NMSE [dB]", title="base", help="Mean over base samples, then dB."),
         Column(group="SGCS", title="real", help="Mean squared cosine similarity, 1 is perfect."),
         Column(group="SGCS", title="base", help="The same on base samples."),
-        Column(group="", title="Code length", help="Real numbers in one codeword."),
-        Column(group="", title="Against KLT", help="The KLT with as many reals; + is better."),
+        Column(group="", title="Code length", help="What one codeword feeds back."),
+        Column(
+            group="",
+            title="Against KLT",
+            help="An unquantised KLT with as many reals; + is better.",
+        ),
     ]
 
 
@@ -122,7 +126,7 @@ def _row(result: Result, row: CompressorRow) -> list[Cell]:
     cells += [_decibel_cell(row, "real"), _doubtful(result, _decibel_cell(row, "base"))]
     sgcs = row.losses.get("sgcs")
     cells += [_loss_cell(sgcs, "real"), _doubtful(result, _loss_cell(sgcs, "base"))]
-    return [*cells, Cell(text=f"{row.n_code:,}", detail="reals"), _klt_cell(row)]
+    return [*cells, _code_cell(row), _klt_cell(row)]
 
 
 def _tail_cells(result: Result, tail: Tail | None, tau: Threshold) -> list[Cell]:
@@ -167,6 +171,18 @@ def _loss_cell(loss: LossSummary | None, source: Literal["base", "real"]) -> Cel
 
 def _decibel_cell(row: CompressorRow, source: Literal["base", "real"]) -> Cell:
     return Cell(text=number(row.mean_db(source)))
+
+
+def _code_cell(row: CompressorRow) -> Cell:
+    """`256 bits` with what they leave out, or `128 + 1 reals` with the compression ratio."""
+    if row.bits_mean is not None:
+        most = f"at most {row.bits_max:,.0f}" if row.bits_max != row.bits_mean else ""
+        side = f"+ {scales(row)} uncounted in bits" if row.n_side else ""
+        return Cell(text=budget(row), detail=", ".join(part for part in (most, side) if part))
+    if row.n_side is None:  # an older result does not say whether the code is quantised
+        return Cell(text=budget(row))
+    ratio = f", 1/{number(row.n_channel / row.n_code)}" if row.n_channel else ""
+    return Cell(text=budget(row), detail=f"unquantised{ratio}")
 
 
 def _klt_cell(row: CompressorRow) -> Cell:

@@ -35,16 +35,44 @@ def failure_sentence(result: Result) -> str:
         )
     if len(ranked) == 1:
         return f"{row.name} fails ({where}) on {_both(tail)}."
+    budgets = budget_sentence([pair[0] for pair in ranked])
     gap = agree(_lead(tail), _lead(low))
     if gap != "differ":
         return (
             f"No compressor clearly fails more often than another ({where}): {row.name} on "
-            f"{_both(tail)}, and {least.name} on {_percent(_lead(low))}."
+            f"{_both(tail)}, and {least.name} on {_percent(_lead(low))}.{budgets}"
         )
     return (
         f"{row.name} fails most often ({where}): on {_both(tail)}; "
-        f"{least.name} fails least, on {_percent(_lead(low))}."
+        f"{least.name} fails least, on {_percent(_lead(low))}.{budgets}"
     )
+
+
+def budget(row: CompressorRow) -> str:
+    """What a codeword feeds back: `256 bits`, on average where they vary, or `128 + 1 reals`."""
+    if row.bits_mean is None:
+        side = f" + {row.n_side}" if row.n_side else ""
+        return f"{row.n_code:,}{side} reals"
+    if row.bits_mean == row.bits_max:
+        return f"{row.bits_mean:,.0f} bits"
+    return f"{number(row.bits_mean, 1)} bits on average"
+
+
+def scales(row: CompressorRow) -> str:
+    """The side information of a user: `1 scale`."""
+    return f"{row.n_side} scale{'' if row.n_side == 1 else 's'}"
+
+
+def budget_sentence(rows: Sequence[CompressorRow]) -> str:
+    """Says so, after a space, where compressors feed back different amounts; "" otherwise."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        side = f" + {scales(row)}" if row.n_side and row.bits_mean is not None else ""
+        found.setdefault(f"{budget(row)}{side}", []).append(row.name)
+    if len(found) < 2:
+        return ""
+    parts = [f"{amount} ({joined(names)})" for amount, names in found.items()]
+    return f" They do not feed back the same amount: {joined(parts)}."
 
 
 def trust_sentence(result: Result) -> str:

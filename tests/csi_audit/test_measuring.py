@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from channels import ChannelDomain, ChannelSet, audit_space, features
-from compressors import in_audit_space, load_compressor
+from channels.support import CsiAuditError
+from compressors import Compressor, NamedCompressor, in_audit_space, load_compressor
 from csi_audit.losses import NmseLoss, in_blocks
 from csi_audit.measuring import LOSSES, Measured, measure
 
@@ -56,3 +59,42 @@ def test_order_and_blocks_change_nothing(
     half = in_audit_space(load_compressor(f"{own_code}:Half").compressor)
     pieces = in_blocks(NmseLoss(half), whole.x, block=7)
     np.testing.assert_allclose(pieces, whole.nmse("Half"), rtol=1e-6)
+
+
+def with_bits(own_code: Path, bits: Callable[[Tensor], Tensor | None]) -> NamedCompressor:
+    """The truncation with its codewords counted by `bits`."""
+    named = load_compressor(f"{own_code}:Half")
+    named.compressor.bits = bits  # type: ignore[method-assign, assignment]
+    return named
+
+
+def strong(z: Tensor) -> Tensor:
+    """A variable rate: a bit for each number above 0.5, and one."""
+    return 1 + (z > 0.5).sum(1)
+
+
+def test_bits_are_counted_for_each_channel(
+    draw_users: Callable[..., ChannelSet], own_code: Path
+) -> None:
+    channels = draw_users(1203)  # three blocks
+    named, x = with_bits(own_code, strong), audit_space(channels)
+    found = measure(x, [named], ChannelDomain.of(channels)).bits["Half"]
+    assert found is not None
+    np.testing.assert_array_equal(found, strong(x[..., :4].flatten(1)).double())
+    assert len(set(found.tolist())) > 3
+
+
+def test_an_unquantised_code_has_no_bits(
+    draw_users: Callable[..., ChannelSet], own_code: Path
+) -> None:
+    assert measured(draw_users(5), own_code).bits == {"Half": None, "Quarter": None}
+
+
+def test_bits_that_count_nothing_are_refused(
+    draw_users: Callable[..., ChannelSet], own_code: Path
+) -> None:
+    channels = draw_users(5)
+    named: NamedCompressor = with_bits(own_code, lambda z: torch.zeros(len(z)))
+    assert isinstance(named.compressor, Compressor)
+    with pytest.raises(CsiAuditError, match="compressor Half: bits must be positive and finite"):
+        measure(audit_space(channels), [named], ChannelDomain.of(channels))

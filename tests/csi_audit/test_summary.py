@@ -163,12 +163,85 @@ def test_the_klt_of_equal_code_length_is_the_yardstick(
     assert row_of(evidence, "Half").against_klt_db == gain
     nothing, why = against_klt(quarter, evidence.real)  # another code length
     assert nothing is None
-    assert "no KLT of 32 real numbers is bundled" in why
+    assert why == (
+        "Quarter: no KLT of 32 real numbers is bundled. Fit one to your channels (csi-audit "
+        "fit-compressor --arch klt --ratio 4) and audit it beside."
+    )
     itself = against_klt(klt, evidence.real)
     assert itself == (
         None,
         f"{klt.name} is a KLT itself, the best linear code of the data it fits.",
     )
+
+
+def test_a_klt_under_audit_is_the_yardstick(
+    evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the advice to fit one leads to; it stands for the bundled one of that length."""
+    klt = bundle(tmp_path, evidence, 32, monkeypatch)
+    monkeypatch.setattr(summary, "bundled_klts", lambda: ())
+    both = [*evidence.compressors, klt]
+    real = measure(evidence.real.x, both, ChannelDomain.of(evidence.channels))
+    half, quarter, _ = both
+    gain, sentence = against_klt(quarter, real, both)
+    assert gain == pytest.approx(
+        10 * math.log10(real.nmse(klt.name).mean() / real.nmse("Quarter").mean())
+    )
+    assert sentence == ""
+    assert against_klt(half, real, both)[0] is None  # another code length
+    row = row_of(replace(evidence, compressors=both, real=real), "Quarter")
+    assert row.against_klt_db == gain
+
+
+def test_a_quantised_code_has_no_unquantised_yardstick(
+    evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    klt = bundle(tmp_path, evidence, 64, monkeypatch)
+    bits = {"Half": np.full(N_REAL, 128.0), "Quarter": None, klt.name: None}
+    real = replace(evidence.real, bits=bits)
+    gain, sentence = against_klt(evidence.compressors[0], real, [klt])
+    assert gain is None
+    assert sentence == (
+        "Half is not compared with a KLT: its code is quantised, the numbers of a KLT are not."
+    )
+
+
+@pytest.mark.parametrize(("n_code", "advice"), [(33, False), (1, False), (48, False), (16, True)])
+def test_no_advice_that_cannot_be_followed(evidence: Evidence, n_code: int, advice: bool) -> None:
+    """fit-compressor takes whole ratios, and the code of a KLT is complex."""
+
+    class Other:
+        convention = evidence.compressors[0].compressor.convention
+
+    Other.n_code = n_code  # type: ignore[attr-defined]
+    named = replace(evidence.compressors[0], compressor=Other())  # type: ignore[arg-type]
+    _, sentence = against_klt(named, evidence.real)
+    assert ("fit-compressor" in sentence) == advice
+    if advice:
+        spec = CompressorSpec.for_ratio("klt", 8, event_shape=(2, 8, 8))
+        assert spec.n_code == n_code
+        assert "--ratio 8)" in sentence
+    else:
+        assert sentence == f"Half is not compared: csi-audit fits no KLT of {n_code} real numbers."
+
+
+def test_row_says_what_is_fed_back(evidence: Evidence) -> None:
+    row = row_of(evidence, "Half")
+    assert (row.bits_mean, row.bits_max, row.n_side, row.n_channel) == (None, None, 0, 128)
+    counted = {"Half": np.arange(1.0, N_REAL + 1), "Quarter": None}
+    half, quarter = evidence.compressors
+    own = half.compressor
+    scaled = replace(own.convention, scaling="sample_peak")
+
+    class Scaled:
+        n_code, convention = own.n_code, scaled
+
+    named = replace(half, compressor=Scaled())  # type: ignore[arg-type]
+    found = replace(
+        evidence, real=replace(evidence.real, bits=counted), compressors=[named, quarter]
+    )
+    row = row_of(found, "Half")
+    assert (row.bits_mean, row.bits_max, row.n_side) == ((N_REAL + 1) / 2, N_REAL, 1)
 
 
 def test_a_klt_of_another_array_is_no_yardstick(evidence: Evidence, own_code: Path) -> None:

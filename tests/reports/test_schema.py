@@ -38,6 +38,16 @@ def test_every_key_has_a_sentence_and_every_sentence_a_key() -> None:
     assert all(re.fullmatch(r"\S.+[.]", sentence, re.DOTALL) for sentence in KEYS.values())
 
 
+def test_results_from_before_the_bits_still_load(fake_result: Result, tmp_path: Path) -> None:
+    plain = json.loads(fake_result.to_json())
+    for row in plain["compressors"]:
+        for key in ("bits_mean", "bits_max", "n_side", "n_channel"):
+            del row[key]
+    (tmp_path / "result.json").write_text(json.dumps(plain))
+    row = load_result(tmp_path).compressors[0]
+    assert (row.bits_mean, row.bits_max, row.n_side, row.n_channel) == (None,) * 4
+
+
 def test_loss_means_in_db_and_unknown(fake_result: Result) -> None:
     row = fake_result.compressors[0]
     nmse = row.losses["nmse"].real
