@@ -32,7 +32,7 @@ class NamedCompressor:
         spec: As the user named it.
         compressor: The object under audit.
         card: How it was made, {} if unknown.
-        sha256: Of its files, None for a user's object (an audit sets it to that of code and numbers).
+        sha256: Of its files; None for a user's object, until an audit takes that of its code.
         notices: What was found or assumed in loading it, a sentence each.
     """
 
