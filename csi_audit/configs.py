@@ -290,7 +290,7 @@ class TrainingForm(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Settings of the demonstration: the bundled compressors on the bundled real channels.
+    """Settings of the demonstration: the bundled compressors of ratio 16 on the bundled channels.
 
     Attributes:
         out: Run directory.
