@@ -10,7 +10,7 @@ same script runs as
 
     torchrun --nproc-per-node 2 examples/sample_failures.py
 
-One to two minutes on one CPU core.
+Two to four minutes on one CPU core.
 """
 
 import math
