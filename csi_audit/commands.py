@@ -39,7 +39,7 @@ from csi_audit.configs import (
     TrainingForm,
 )
 from csi_audit.devices import torch_device
-from csi_audit.printing import say, say_notices
+from csi_audit.printing import say, say_notices, show_table
 from reports.schema import Result
 from reports.tables import summary_table
 from reports.words import answer
@@ -111,13 +111,7 @@ def _show(console: Console, result: Result) -> None:
         say(console, f"Note: {notice}")
     for sentence in answer(result):
         console.print(sentence, markup=False, highlight=False)
-    _print_table(console, summary_table(result))
-
-
-def _print_table(console: Console, table: Table) -> None:
-    """A table wider than the terminal would be folded to shreds in a log file."""
-    wide = console if console.is_terminal else Console(width=max(console.width, 160))
-    wide.print(table)
+    show_table(console, summary_table(result))
 
 
 @contextmanager
@@ -181,7 +175,7 @@ def fit_neural_compressor(settings: FitCompressorConfig) -> None:
             failed[name] = error
             say(console, f"{name} failed: {error}")
     if len(folders) > 1:
-        _print_table(console, _compressor_table(cards, failed))
+        show_table(console, _compressor_table(cards, failed))
     if failed:
         raise CsiAuditError(
             f"{len(failed)} of {len(folders)} trainings failed: {', '.join(failed)}. The others "

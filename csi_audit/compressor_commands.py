@@ -19,7 +19,7 @@ from compressors.loading import NamedCompressor, load_compressor
 from compressors.preflight import run_preflight
 from compressors.verdicts import Outcome, Preflight, Verdict
 from csi_audit.configs import ReadingConfig
-from csi_audit.printing import say, say_notices
+from csi_audit.printing import say, say_notices, show_table
 
 EXIT_MEANINGLESS = 1
 _STYLES: Mapping[Outcome, str] = {
@@ -94,9 +94,7 @@ def _show(console: Console, found: Preflight) -> None:
     for verdict in found.verdicts:
         outcome = Text(verdict.outcome, style=_STYLES[verdict.outcome])
         table.add_row(verdict.check, outcome, _measured(verdict), Text(verdict.words))
-    # A table wider than the terminal would be folded to shreds in a log file.
-    wide = console if console.is_terminal else Console(width=max(console.width, 160))
-    wide.print(table)
+    show_table(console, table)
 
 
 def _measured(verdict: Verdict) -> str:

@@ -1,6 +1,7 @@
-"""Lines that commands print as they stand."""
+"""Lines and tables as commands print them."""
 
 from rich.console import Console
+from rich.table import Table
 
 from channels.channel_set import ChannelSet
 
@@ -14,3 +15,9 @@ def say_notices(console: Console, channels: ChannelSet) -> None:
     """What was found or assumed in reading the channels."""
     for notice in channels.source.notices:
         say(console, f"Note: {notice}")
+
+
+def show_table(console: Console, table: Table) -> None:
+    """A table; off a terminal at 160 columns, since a log file would fold it to shreds."""
+    wide = console if console.is_terminal else Console(width=max(console.width, 160))
+    wide.print(table)

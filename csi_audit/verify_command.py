@@ -26,7 +26,7 @@ from compressors.verification import (
     as_published,
     verify_compressor,
 )
-from csi_audit.printing import say
+from csi_audit.printing import say, show_table
 
 _HT = "COST2100 HT"
 _AVERAGED = {"batches": "mean of batch dB", "linear": "linear mean"}
@@ -226,8 +226,7 @@ def _show(console: Console, settings: VerifyConfig, rows: list[Verified]) -> Non
         table.add_column(head)
     for row in rows:
         table.add_row(*map(Text, _cells(row)))
-    wide = console if console.is_terminal else Console(width=max(console.width, 160))
-    wide.print(table)
+    show_table(console, table)
     say(
         console,
         "The mean of batch dB depends on the batch size and is the lower, the smaller the batches; "

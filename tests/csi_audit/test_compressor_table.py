@@ -4,6 +4,7 @@ import pytest
 from rich.console import Console
 
 from csi_audit import commands
+from csi_audit.printing import show_table
 
 
 @pytest.mark.unit
@@ -17,7 +18,7 @@ def test_the_table_of_trainings_says_which_klt_it_is(
         "top-taps-oracle-256b": {**common, "bits": 256, "klt_same_bits_nmse_db": -5.5},
         "klt-quantised-256b": {**common, "bits": 256},
     }
-    commands._print_table(Console(), commands._compressor_table(cards, {}))
+    show_table(Console(), commands._compressor_table(cards, {}))
     lines = capsys.readouterr().out.splitlines()
     shown = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "256b" in line]
     name = "top-taps-oracle-256b"
