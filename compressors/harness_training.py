@@ -29,6 +29,7 @@ from channels.randomness import seeded_generator
 from channels.run_folder import claim_folder
 from channels.shuffled import ShuffledUsers
 from channels.support import CsiAuditError, atomic_write
+from compressors.optimizers import build_optimizer
 from compressors.plans import Plan
 
 CHECKPOINT_NAME = "last.ckpt"
@@ -130,9 +131,7 @@ class TrainedModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         plan = self.plan
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
-        )
+        optimizer = build_optimizer(plan.optimizer, self, plan.learning_rate)
 
         def rate(step: int) -> float:
             warm = min(1.0, (step + 1) / max(1, plan.warmup_steps))

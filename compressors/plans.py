@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from channels.support import CsiAuditError
+from compressors.optimizers import OptimizerName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class Plan:
         ema_decay: Decay a step of the exponential moving average of the weights.
         gradient_clip: Largest gradient norm; None clips nothing.
         seed: Fixes initial weights, batches, augmentation and noise.
+        optimizer: "adamw", or "muon": see compressors.optimizers.
         precision: Lightning's name, for example "32-true" or "bf16-mixed".
     """
 
@@ -33,6 +35,7 @@ class Plan:
     ema_decay: float = 0.999
     gradient_clip: float | None = 1.0
     seed: int = 0
+    optimizer: OptimizerName = "adamw"
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
     def __post_init__(self) -> None:
