@@ -77,7 +77,7 @@ class LazyRows:
             start, stop, step = rows.indices(len(self))
             if self._index is None and step == 1:
                 return self._read(start, max(start, stop))
-            rows = torch.arange(start, stop, step)
+            rows = torch.from_numpy(np.arange(start, stop, step))  # torch refuses empty ranges
         else:
             rows = torch.arange(len(self))[torch.as_tensor(rows)]
         return self._gather(rows if self._index is None else self._index[rows])
