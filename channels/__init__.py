@@ -16,8 +16,11 @@ from channels.domains import (
     unit_power,
 )
 from channels.generation import SimulatedCell, generate_channels
+from channels.network import CellNetwork, simulate_users
 from channels.paths import frequency_response
 from channels.physical_features import FEATURES, FeatureInfo, features, features_of_maps
+from channels.placement_domain import PlacementDomain
+from channels.placements import HotspotUsers, StreetUsers, UniformUsers
 from channels.readers import load_channels
 from channels.scale_detection import ScalingFound, detect_scaling
 from channels.support import (
@@ -33,15 +36,20 @@ from channels.writers import write_channels
 
 __all__ = [
     "FEATURES",
+    "CellNetwork",
     "ChannelDomain",
     "ChannelSet",
     "Convention",
     "CsiAuditError",
     "FeatureInfo",
     "Grid",
+    "HotspotUsers",
+    "PlacementDomain",
     "ScalingFound",
     "SimulatedCell",
     "Source",
+    "StreetUsers",
+    "UniformUsers",
     "atomic_write",
     "audit_space",
     "crop_delay",
@@ -59,6 +67,7 @@ __all__ = [
     "onto_sphere",
     "random_symmetry",
     "rotate_phase",
+    "simulate_users",
     "stack_real",
     "to_angular_delay",
     "to_complex",

@@ -24,6 +24,20 @@ def per_sample(sigma: Tensor | float, x: Tensor) -> Tensor:
     return level.reshape(-1, *[1] * (x.ndim - 1))
 
 
+def wiener_error(variance: Tensor, sigma: Tensor | float, x: Tensor) -> Tensor:
+    """Mean squared error a coefficient of the best linear denoiser of independent coefficients.
+
+    Args:
+        variance: v of each coefficient, event_shape.
+        sigma: Noise level, a number or (N,).
+        x: (N, *event_shape); gives number, dtype and device.
+    Returns:
+        mean v sigma^2 / (v + sigma^2), (N,): the scale of the training loss.
+    """
+    square = per_sample(sigma, x) ** 2
+    return (square * variance / (variance + square)).flatten(1).mean(1)
+
+
 class PreconditionedDenoiser(nn.Module):
     """A network around the best linear denoiser of each coefficient.
 
@@ -56,11 +70,6 @@ class PreconditionedDenoiser(nn.Module):
         f, gate = maps.to(x.dtype).split([x.shape[1], x.shape[1] // 2], dim=1)
         c_skip, c_out = v / total, level * (v / total).sqrt()
         return (c_skip + (1 - c_skip) * gate.repeat_interleave(2, dim=1)) * x + c_out * f
-
-    def wiener_error(self, sigma: Tensor | float, x: Tensor) -> Tensor:
-        """Mean squared error a coefficient of the Wiener filter, (N,): the scale of the loss."""
-        level = per_sample(sigma, x)
-        return (level**2 * self.variance / (self.variance + level**2)).flatten(1).mean(1)
 
 
 def _features(y: Tensor) -> Tensor:

@@ -54,6 +54,14 @@ def test_beta_is_the_rate_of_the_linear_schedule(time: float) -> None:
     assert float(rate) == pytest.approx(float(schedule.beta(t.detach())))
 
 
+@pytest.mark.property
+@given(st.sampled_from(sorted(SCHEDULES)), st.floats(0.001, 0.999))
+def test_time_is_the_inverse_of_sigma(name: str, time: float) -> None:
+    schedule, t = SCHEDULES[name], torch.tensor(time, dtype=torch.float64)
+    assert schedule.ends == (0.0, 1.0)
+    assert float(schedule.time(schedule.sigma(t))) == pytest.approx(time, abs=1e-9)
+
+
 @pytest.mark.unit
 def test_known_values() -> None:
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
