@@ -1,8 +1,8 @@
-"""Which network for the base model? At least three candidates at equal wall time on one thread.
+"""Which network for the base model, and how trained? Candidates at equal wall time on one thread.
 
-Each candidate is timed for a few steps, then trained by the real harness for the number of steps
-that fills the time, and compared by validation loss, evaluations per second and the KS distance of
-the KLT's distortion on validation.
+Each candidate differs in one thing from the bundled recipe. It is timed for a few steps, then
+trained by the real harness for the number of steps that fills the time, and compared by validation
+loss, evaluations per second and the KS distance of the KLT's distortion on validation.
 
     python -m benchmarks.base_candidates --seconds 300
 """
@@ -10,7 +10,7 @@ the KLT's distortion on validation.
 import argparse
 import tempfile
 import time
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,50 +19,96 @@ from benchmarks.harness import Options, parse_arguments, write_result
 from channels import ChannelSet, audit_space, load_channels, onto_sphere
 from channels.randomness import seeded_generator
 from compressors import in_audit_space, load_compressor
+from compressors.optimizers import OptimizerName, build_optimizer
 from compressors.plans import Plan
-from csi_audit.base import Base, build_denoiser
-from csi_audit.base_training import BaseRecipe, coefficient_variance, fit_base
+from csi_audit.base import Base, build_denoiser, coefficient_variance
+from csi_audit.base_training import BaseRecipe, Weighting, fit_base
+from csi_audit.configs import BASE_PLAN
 from csi_audit.losses import NmseLoss, in_blocks
 from csi_audit.networks import NetworkSpec
 from csi_audit.sampling import BaseSampler
 from reports.estimates import ks_distance, ks_floor
 
-CANDIDATES = ("axial_mixer", "tap_transformer", "unet")
 BLOCK_STEPS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A recipe under comparison; what is not said is the bundled base's.
+
+    Attributes:
+        change: What differs, for the table.
+        network, optimizer, learning_rate, weighting: See `BaseRecipe` and `Plan`.
+    """
+
+    change: str
+    network: NetworkSpec = field(default_factory=NetworkSpec)
+    optimizer: OptimizerName = BASE_PLAN.optimizer
+    learning_rate: float = BASE_PLAN.learning_rate
+    weighting: Weighting = "forecast"
+
+
+def _mixer(**options: int) -> NetworkSpec:
+    return NetworkSpec(name="axial_mixer", options=tuple(options.items()))
+
+
+CANDIDATES = (
+    Candidate(change="none"),
+    Candidate(change="even weights", weighting="even"),
+    Candidate(change="AdamW", optimizer="adamw", learning_rate=4e-3),
+    Candidate(change="AdamW, even weights", optimizer="adamw", learning_rate=4e-3,
+              weighting="even"),
+    Candidate(change="hidden 128", network=_mixer(hidden=128)),
+    Candidate(change="depth 12", network=_mixer(depth=12)),
+    Candidate(change="channels 16", network=_mixer(channels=16)),
+    Candidate(change="tap_transformer", network=NetworkSpec(name="tap_transformer")),
+    Candidate(change="unet", network=NetworkSpec(name="unet"), optimizer="adamw",
+              learning_rate=2e-3),  # its convolutions are none of Muon's matrices
+)  # fmt: skip
 
 
 def _add_own(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--seconds", type=float, default=300.0, help="training time of each candidate")
+    names = [c.change for c in CANDIDATES]
+    add("--changes", nargs="+", default=names, choices=names, metavar="CHANGE")
     add("--samples", type=int, default=1000, help="base samples for the KS distance")
     add("--steps", type=int, default=30, help="steps of the 2M ODE")
 
 
-def _rate(network: NetworkSpec, x: torch.Tensor, *, train: bool, bf16: bool) -> float:
-    """Samples per second of one batch of 128, forward or forward and backward."""
+def _rate(
+    network: NetworkSpec, x: torch.Tensor, *, bf16: bool, train: OptimizerName | None = None
+) -> float:
+    """Samples per second in batches of 128: forward, or whole steps of an optimizer."""
     denoiser = build_denoiser(network, coefficient_variance(x))
+    optimizer = None if train is None else build_optimizer(train, denoiser, 1e-4)
     batch, sigma, made = x[:128], torch.ones(128), 0
     began = time.perf_counter()
     while made < 3 or time.perf_counter() - began < 3.0:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16), torch.set_grad_enabled(train):
+        with (
+            torch.autocast("cpu", torch.bfloat16, enabled=bf16),
+            torch.set_grad_enabled(optimizer is not None),
+        ):
             error = (denoiser(batch, sigma) - batch).square().mean()
-        if train:
+        if optimizer is not None:
             error.backward()
+            optimizer.step()
         made += 1
     return 128 * made / (time.perf_counter() - began)
 
 
 def _row(
-    name: str, channels: ChannelSet, validation: ChannelSet, options: Options
+    candidate: Candidate, channels: ChannelSet, validation: ChannelSet, options: Options
 ) -> dict[str, Any]:
-    network = NetworkSpec(name=name)
+    network = candidate.network
     x = audit_space(channels.subset(slice(0, 1000)))
-    trained = _rate(network, x, train=True, bf16=True)
+    trained = _rate(network, x, train=candidate.optimizer, bf16=True)
     blocks = max(2, round(options.own.seconds * trained / 128 / BLOCK_STEPS))
     plan = Plan(
         steps=blocks * BLOCK_STEPS,
         block_steps=BLOCK_STEPS,
-        learning_rate=4e-3 if name == "axial_mixer" else 2e-3,
+        learning_rate=candidate.learning_rate,
+        optimizer=candidate.optimizer,
         precision="bf16-mixed",
         seed=options.seed,
     )
@@ -71,21 +117,25 @@ def _row(
         base = fit_base(
             channels,
             validation,
-            folder=Path(folder) / name,
-            recipe=BaseRecipe(network=network, plan=plan),
+            folder=folder,
+            recipe=BaseRecipe(network=network, plan=plan, weighting=candidate.weighting),
             device="cpu",
             progress=False,
         )
     seconds = time.perf_counter() - began
     ks = _distortion_ks(base, validation, options)
     return {
-        "network": name,
+        "change": candidate.change,
+        "network": network.name,
+        "options": dict(network.options),
+        "optimizer": plan.optimizer,
+        "weighting": candidate.weighting,
         "parameters": sum(p.numel() for p in base.denoiser.parameters()),  # type: ignore[attr-defined]
         "seconds": round(seconds, 1),
         "steps": plan.steps,
         "learning_rate": plan.learning_rate,
-        "evaluations_per_s_float32": round(_rate(network, x, train=False, bf16=False)),
-        "evaluations_per_s_bf16": round(_rate(network, x, train=False, bf16=True)),
+        "evaluations_per_s_float32": round(_rate(network, x, bf16=False)),
+        "evaluations_per_s_bf16": round(_rate(network, x, bf16=True)),
         "training_samples_per_s_bf16": round(trained),
         "validation_loss": base.card["validation_loss"],
         "ks_klt_distortion": round(ks, 4),
@@ -106,7 +156,8 @@ def main() -> None:
     channels = load_channels(str(options.channels_path("train")))
     # Never the test split: these users select weights and architecture.
     validation = load_channels(str(options.channels_path("val")))
-    rows = [_row(name, channels, validation, options) for name in CANDIDATES]
+    chosen = [c for c in CANDIDATES if c.change in options.own.changes]
+    rows = [_row(candidate, channels, validation, options) for candidate in chosen]
     floor = ks_floor(options.own.samples, len(validation))
     sizes = {
         "seconds_each": options.own.seconds,

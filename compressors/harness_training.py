@@ -8,9 +8,10 @@ never interrupted. What is trained, its loss and its data come from the caller.
 
 import logging
 import math
+import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, TypedDict
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import Callback, Checkpoint, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -31,9 +32,12 @@ from channels.shuffled import ShuffledUsers
 from channels.support import CsiAuditError, atomic_write
 from compressors.optimizers import build_optimizer
 from compressors.plans import Plan
+from compressors.progress_training import BlockBar, BlockLines
 
 CHECKPOINT_NAME = "last.ckpt"
 BEST_NAME = "best.safetensors"
+RISE = 0.005
+"""How far, relative, a validation loss must stand above its best for a training to be stopped."""
 
 
 class Batch(TypedDict):
@@ -110,6 +114,13 @@ class TrainedModule(lightning.LightningModule):
         """Per-sample figures (B,) of a validation batch; "loss" is the one selected on."""
         raise NotImplementedError("abstract")
 
+    def block_figures(self, network: nn.Module, step: int) -> dict[str, float]:
+        """More figures of the averaged network after a block, for the curve and the progress line.
+
+        A function of weights and step alone, so that a resumed training repeats it; none here.
+        """
+        return {}
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         generator = seeded_generator(self.plan.seed, "noise", batch["step"], self.global_rank)
         loss = self.loss(batch["x"], generator=generator)
@@ -175,10 +186,11 @@ class _AtomicCheckpointIO(TorchCheckpointIO):
 
 class _BlockEnd(Checkpoint):
     """At the end of each block: curve, best weights so far, checkpoint; in this order, so that a
-    repeated block writes the same files again. Keeps the time spent on blocks that count."""
+    repeated block writes the same files again. Keeps the time spent on blocks that count, and ends
+    a training whose validation loss has risen for `patience` blocks."""
 
-    def __init__(self, folder: Path, averaged: _Ema) -> None:
-        self.folder, self.averaged = folder, averaged
+    def __init__(self, folder: Path, averaged: _Ema, patience: int | None) -> None:
+        self.folder, self.averaged, self.patience = folder, averaged, patience
         self.curve: list[dict[str, float]] = []
         self.seconds: float | None = 0.0
         self._since = time.monotonic()
@@ -193,6 +205,7 @@ class _BlockEnd(Checkpoint):
     ) -> None:
         # On a resume Lightning ends the checkpoint's own block once more, without its figures.
         if self.curve and self.curve[-1]["step"] == trainer.global_step:
+            trainer.should_stop = has_risen(self.curve, self.patience)
             return
         figures = {k: float(v) for k, v in trainer.callback_metrics.items() if "val_" in k}
         if not all(math.isfinite(value) for value in figures.values()):
@@ -201,6 +214,9 @@ class _BlockEnd(Checkpoint):
                 "Start in a new folder with a lower learning rate."
             )
         self.curve.append({"step": float(trainer.global_step), **figures})
+        if isinstance(pl_module, TrainedModule):
+            network = self.averaged.averaged_network()
+            self.curve[-1].update(pl_module.block_figures(network, trainer.global_step))
         if min(self.curve, key=lambda row: row["val_loss"]) is self.curve[-1]:
             self._save_best(trainer)
         now = time.monotonic()
@@ -208,6 +224,7 @@ class _BlockEnd(Checkpoint):
             self.seconds += now - self._since
         self._since = now
         trainer.save_checkpoint(self.folder / CHECKPOINT_NAME, weights_only=False)
+        trainer.should_stop = has_risen(self.curve, self.patience)
 
     def _save_best(self, trainer: lightning.Trainer) -> None:
         if not trainer.is_global_zero:
@@ -225,16 +242,23 @@ class _BlockEnd(Checkpoint):
         self.seconds = state_dict.get("seconds")  # unknown of a training begun before it was kept
 
 
-class _BlockBar(RichProgressBar):
-    """Lightning's progress bar, counting blocks of the plan."""
+def has_risen(curve: Sequence[Mapping[str, float]], patience: int | None) -> bool:
+    """Whether a training only gets worse: every one of the last `patience` blocks has a validation
+    loss 0.5 % above the best there was.
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(leave=True)
-        self.plan = plan
+    A flat stretch is no reason to stop: under a cosine schedule the loss falls again as the rate
+    does. A loss that rises is one of learning the training users by heart, which no lower rate
+    undoes, and the best weights are kept anyway.
 
-    def _get_train_description(self, current_epoch: int) -> str:
-        done = self.trainer.global_step // self.plan.block_steps
-        return f"Block {done + 1}/{self.plan.steps // self.plan.block_steps}"
+    Args:
+        curve: Rows with `val_loss`.
+        patience: Blocks; None never stops.
+    """
+    if patience is None or len(curve) <= patience:
+        return False
+    losses = [row["val_loss"] for row in curve]
+    limit = min(losses) + RISE * abs(min(losses))
+    return all(loss > limit for loss in losses[-patience:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +291,7 @@ def train(
     device: str = "auto",
     devices: int = 1,
     progress: bool = True,
+    patience: int | None = None,
 ) -> Training:
     """Train to the end of the plan, from the folder's last checkpoint if there is one.
 
@@ -278,7 +303,9 @@ def train(
         recipe: Plain values that fix the result; a folder begun under others is refused.
         device: "auto", "cpu" or "cuda".
         devices: Number of devices; more than one runs Lightning's data-parallel strategy.
-        progress: Whether to show the progress bar.
+        progress: Whether to show the progress bar; without a terminal, a line a block.
+        patience: Blocks with a risen validation loss after which to stop (`has_risen`); None stops
+            at the end of the plan only.
     Returns:
         Weights with the lowest validation loss among the block ends, averaged over steps (EMA).
     Raises:
@@ -287,10 +314,10 @@ def train(
     plan = module.plan
     folder = claim_folder(folder, {**recipe, "plan": asdict(plan)})
     averaged = _Ema(plan.ema_decay)
-    end = _BlockEnd(folder, averaged)
+    end = _BlockEnd(folder, averaged, patience)
     checkpoint = folder / CHECKPOINT_NAME
     with _quiet():
-        trainer = _trainer(plan, [averaged, end], device, devices, progress)
+        trainer = _trainer(plan, averaged, end, device, devices, progress)
     data = _Batches(train_data, validation, plan)
     resumed = checkpoint if checkpoint.is_file() else None
     try:
@@ -325,9 +352,12 @@ def _quiet() -> Iterator[None]:
 
 
 def _trainer(
-    plan: Plan, callbacks: list[Callback], device: str, devices: int, progress: bool
+    plan: Plan, averaged: _Ema, end: _BlockEnd, device: str, devices: int, progress: bool
 ) -> lightning.Trainer:
-    bar: list[Callback] = [_BlockBar(plan)] if progress else []
+    terminal = progress and sys.stdout.isatty()
+    shown: list[Callback] = []
+    if progress:
+        shown = [BlockBar(plan, end) if terminal else BlockLines(plan, end)]
     return lightning.Trainer(
         accelerator=device,
         devices=devices,
@@ -340,8 +370,8 @@ def _trainer(
         log_every_n_steps=1_000_000,
         logger=False,
         enable_checkpointing=True,
-        enable_progress_bar=progress,
+        enable_progress_bar=terminal,
         enable_model_summary=False,
-        callbacks=[*callbacks, *bar],
+        callbacks=[averaged, end, *shown],
         plugins=[_AtomicCheckpointIO()],
     )

@@ -3,21 +3,25 @@
 Training lives in csi_audit.base_training, samplers in csi_audit.sampling.
 """
 
-from dataclasses import asdict, dataclass, field
+import hashlib
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from channels.channel_set import Grid
-from channels.support import CsiAuditError, did_you_mean, file_sha256
+from channels.support import CsiAuditError, did_you_mean, file_sha256, load_object
 from compressors.weights_file import read_weights, refused_if_damaged, write_weights
+from csi_audit.compressor_hash import held_numbers
 from csi_audit.diffusion import Denoiser, PreconditionedDenoiser
 from csi_audit.networks import NetworkSpec
 
 _KIND = "csi-audit base model 1"
+_LAW_VARIANCE = "law_variance"  # of an adapted base, beside that of its preconditioning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +34,10 @@ class Base:
         sigma_min: Noise level of the last denoising step.
         sigma_max: Noise level of the start, about ten top eigen-deviations of the data.
         grid: Carrier, bandwidth and subcarriers of the training data.
-        sha256: Hash of the file, "" for a base that never was in one.
+        sha256: Hash of the file, or of the code and numbers of one named as file.py:attr; "" for
+            a base that was in neither.
         card: How it was made and its validation figures.
+        network: Its sizes; None for a denoiser that is not ours.
     """
 
     denoiser: Denoiser
@@ -41,6 +47,7 @@ class Base:
     grid: Grid
     sha256: str = ""
     card: dict[str, Any] = field(default_factory=dict)
+    network: NetworkSpec | None = None
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -80,9 +87,15 @@ def save_base(
     sigma_max: float,
     grid: Grid,
     card: dict[str, Any],
+    variance: Tensor | None = None,
 ) -> str:
     """Write one safetensors file, weights rounded to float16, whole or not at all.
 
+    Args:
+        path: File to write.
+        weights: Of the preconditioned denoiser.
+        network, sigma_min, sigma_max, grid, card: See `Base`.
+        variance: Of each coefficient of the training data, if the denoiser's own is another's.
     Returns:
         SHA-256 of the file.
     """
@@ -92,9 +105,10 @@ def save_base(
         "sigma_max": sigma_max,
         "grid": asdict(grid),
     }
+    kept = {} if variance is None else {_LAW_VARIANCE: variance}
     halves = {
         name: value if name == "variance" else value.half() for name, value in weights.items()
-    }
+    } | kept
     return write_weights(path, halves, kind=_KIND, described=described, card=card)
 
 
@@ -106,9 +120,14 @@ def bundled_base() -> Path:
 def load_base(path: str | Path | None = None) -> Base:
     """A base model from its file; the bundled one without a path.
 
+    Args:
+        path: Weights of csi-audit (.safetensors), or your own as "file.py:attr" or
+            "package.module:attr": a `Base`, or a function without arguments that returns one.
     Raises:
         CsiAuditError: the file is missing, truncated or no base model.
     """
+    if isinstance(path, str) and ":" in path and not Path(path).exists():
+        return _from_code(path)
     path = bundled_base() if path is None else Path(path)
     if not path.is_file():
         near = [p.name for p in path.parent.glob("*.safetensors")] if path.parent.is_dir() else []
@@ -117,6 +136,7 @@ def load_base(path: str | Path | None = None) -> Base:
         path, kind=_KIND, otherwise="Train one with csi-audit fit-base."
     )
     weights = {name: value.float() for name, value in halves.items()}
+    variance = weights.pop(_LAW_VARIANCE, None)
     # Fresh weights are drawn, then overwritten.
     with refused_if_damaged(path), torch.random.fork_rng(devices=[]):
         spec = described["network"]
@@ -126,13 +146,58 @@ def load_base(path: str | Path | None = None) -> Base:
     denoiser.eval().requires_grad_(False)
     return Base(
         denoiser=denoiser,
-        variance=denoiser.variance,
+        variance=denoiser.variance if variance is None else variance,
         sigma_min=described["sigma_min"],
         sigma_max=described["sigma_max"],
         grid=Grid(**described["grid"]),
         sha256=file_sha256(path),
         card=described["card"],
+        network=network,
     )
+
+
+def _from_code(spec: str) -> Base:
+    """A user's own base model, hashed so that a finished audit is not taken for another's."""
+    found = load_object(spec)
+    try:
+        made = found if isinstance(found, Base) or not callable(found) else found()
+    except CsiAuditError:
+        raise
+    except Exception as error:  # the user's own code may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
+        raise CsiAuditError(
+            f"{spec!r} is called without arguments: load your weights there. It fails ({reason})."
+        ) from error
+    if not isinstance(made, Base):
+        raise CsiAuditError(
+            f"{spec!r} must be a csi_audit.base.Base or a function that returns one; got "
+            f"{type(made).__name__}. csi_audit.foreign_denoisers.base_of_denoiser makes one."
+        )
+    if isinstance(made.denoiser, nn.Module):
+        made.denoiser.eval().requires_grad_(False)
+    return replace(made, sha256=_sha256_of_code(spec, made))
+
+
+def _sha256_of_code(spec: str, base: Base) -> str:
+    """SHA-256 of the file that a base is named in, and of every number it holds."""
+    place = spec.rpartition(":")[0]
+    module = None if Path(place).is_file() else find_spec(place)
+    file = Path(place) if module is None or module.origin is None else Path(module.origin)
+    digest = hashlib.sha256(file.read_bytes())
+    held = (base.denoiser, base.variance, base.sigma_min, base.sigma_max)
+    for name, value in held_numbers(held):
+        digest.update(f"{name} ".encode())
+        digest.update(value)
+    return digest.hexdigest()
+
+
+def coefficient_variance(x: Tensor, *, flip: bool = True) -> Tensor:
+    """Variance of each coefficient under phase rotation and, with `flip`, the array flip,
+    (2 n_rx, n_tx, n_delay)."""
+    power = x.square().unflatten(1, (-1, 2)).mean((0, 2))  # (n_rx, n_tx, n_delay), re and im alike
+    if flip:
+        power = 0.5 * (power + torch.roll(power.flip(1), shifts=1, dims=1))
+    return power.clamp_min(1e-6).repeat_interleave(2, dim=0)
 
 
 def ten_top_deviations(x: Tensor, *, iterations: int = 100) -> float:

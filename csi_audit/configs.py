@@ -10,13 +10,16 @@ from channels.readers import load_channels
 from channels.support import CsiAuditError
 from compressors.bit_matched import BIT_MATCHED
 from compressors.plans import COMPRESSOR_PLAN, Plan
+from csi_audit.setting_checks import at_least, check_listed, check_names, check_rate
+from csi_audit.tail_settings import TailSettings
 
 BASE_PLAN = Plan(
-    steps=16_000,
+    steps=20_000,
     block_steps=500,
     batch_size=128,
-    learning_rate=4e-3,
+    learning_rate=1e-2,
     ema_decay=0.999,
+    optimizer="muon",
     precision="bf16-mixed",
 )
 """How the bundled base model was trained."""
@@ -63,7 +66,7 @@ class ReadingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(ReadingConfig):
+class RunConfig(TailSettings, ReadingConfig):
     """Settings of an audit.
 
     Attributes:
@@ -73,7 +76,7 @@ class RunConfig(ReadingConfig):
             files, compressor cards (.yaml), exported models (TorchScript, torch.export, ONNX),
             published checkpoints (.pth), or your own code as file.py:Class. Give the flag once for
             each.
-        base: Base model file; None takes the bundled one.
+        base: Base model file, or your own as file.py:attr; None takes the bundled one.
         out: Run directory; None makes runs/<UTC time>-<data name>. An interrupted run goes on when
             its directory is named again.
         n_base: Base samples, shared by all compressors.
@@ -109,13 +112,14 @@ class RunConfig(ReadingConfig):
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        _check_names(self.compressor)
-        _at_least(self, "n_base", 2)
-        _at_least(self, "steps", 2)
-        _at_least(self, "n_issgm", 2)
-        _at_least(self, "issgm_steps", 2)
-        _at_least(self, "block", 1)
-        _at_least(self, "batch_size", 1)
+        super().__post_init__()
+        check_names(self.compressor)
+        at_least(self, "n_base", 2)
+        at_least(self, "steps", 2)
+        at_least(self, "n_issgm", 2)
+        at_least(self, "issgm_steps", 2)
+        at_least(self, "block", 1)
+        at_least(self, "batch_size", 1)
         if not 0 < self.tau_quantile < 1:
             raise CsiAuditError(
                 f"tau_quantile must lie in (0, 1); got {self.tau_quantile}. The worst 1 % is 0.99."
@@ -131,52 +135,13 @@ class RunConfig(ReadingConfig):
                 f"issgm must name one of the audited compressors; got {self.issgm!r}. "
                 f"Choose from: {', '.join(self.compressor)}."
             )
+        self.check_level_cost(self.steps)
 
     def fixing(self) -> dict[str, Any]:
         """The settings that fix the figures as plain values, without those that only place work."""
         free = {"out", "device", "batch_size", "threads"}
         plain = {key: value for key, value in asdict(self).items() if key not in free}
         return {key: list(v) if isinstance(v, tuple) else v for key, v in plain.items()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitBaseConfig(ReadingConfig):
-    """Settings of a base-model training.
-
-    Attributes:
-        data: Training channels.
-        validation: Other channels, for the selection of weights; None keeps a tenth of the drops
-            (of the users, where the file knows no drops) out of the training.
-        out: Training directory; an interrupted training goes on when it is named again.
-        network: "axial_mixer", "tap_transformer" or "unet".
-        steps: Optimizer steps.
-        block_steps: Steps between validations and checkpoints.
-        batch_size: Users a step.
-        learning_rate: Peak learning rate.
-        precision: "bf16-mixed", twice as fast on GPUs and on CPUs with AVX512-bf16, or "32-true".
-        seed: Fixes every random number.
-        device: Where the training runs.
-        devices: Number of devices.
-        threads: CPU threads of this process; None leaves torch's default.
-    """
-
-    data: str
-    validation: str | None = None
-    out: str = "runs/base"
-    network: str = "axial_mixer"
-    steps: int = BASE_PLAN.steps
-    block_steps: int = BASE_PLAN.block_steps
-    batch_size: int = BASE_PLAN.batch_size
-    learning_rate: float = BASE_PLAN.learning_rate
-    precision: Literal["bf16-mixed", "32-true"] = BASE_PLAN.precision
-    seed: int = 0
-    device: Device = "auto"
-    devices: int = 1
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        _at_least(self, "devices", 1)
-        _check_rate(self.learning_rate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,8 +197,8 @@ class FitCompressorConfig(ReadingConfig):
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        _check_listed("arch", self.arch, "crnet")
-        _check_listed("ratio", self.ratio, 16)
+        check_listed("arch", self.arch, "crnet")
+        check_listed("ratio", self.ratio, 16)
         matched = [arch for arch in self.arch if arch in BIT_MATCHED]
         if matched and not self.bits:
             raise CsiAuditError(f"bits must be given for {matched[0]}. Example: --bits 512.")
@@ -243,10 +208,10 @@ class FitCompressorConfig(ReadingConfig):
                 f"({', '.join(BIT_MATCHED)}); got {', '.join(self.arch)}."
             )
         if matched:
-            _check_listed("bits", self.bits, 512)
-        _at_least(self, "base_samples", 10)
-        _at_least(self, "base_steps", 2)
-        _check_rate(self.learning_rate)
+            check_listed("bits", self.bits, 512)
+        at_least(self, "base_samples", 10)
+        at_least(self, "base_steps", 2)
+        check_rate(self.learning_rate)
         if self.base is not None and not self.on_base:
             raise CsiAuditError(
                 f"base names the model that --data base draws from; got data {self.data!r}. "
@@ -363,7 +328,7 @@ class GenerateConfig(SimulatedCell):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(self, "n", 1)
+        at_least(self, "n", 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,43 +337,11 @@ class ReportConfig:
 
     Attributes:
         run: Run directory.
+        format: What to write beside the page: "md" (Markdown for pull requests), "csv" (a row a
+            channel), "svg" or "png" (single figures in journal size). Give the flag once for each.
+        width_in: Width of single figures [in]; a journal's column is 3.5, its page 7.16.
     """
 
     run: str
-
-
-def _check_names(compressor: tuple[str, ...]) -> None:
-    if isinstance(compressor, str):
-        raise CsiAuditError(
-            f"compressor must be a tuple of names; got the string {compressor!r}. "
-            f"Write ({compressor!r},)."
-        )
-    if not compressor:
-        raise CsiAuditError(
-            "compressor must name at least one; got none. Example: --compressor klt-16."
-        )
-    twice = [name for i, name in enumerate(compressor) if name in compressor[:i]]
-    if twice:
-        raise CsiAuditError(f"compressor {twice[0]!r} is named twice. Name each one once.")
-
-
-def _check_listed(name: str, values: tuple[str, ...] | tuple[int, ...], example: object) -> None:
-    """Refuse anything but a tuple of different values, at least one."""
-    if not isinstance(values, tuple) or not values:
-        raise CsiAuditError(
-            f"{name} must be a tuple of at least one value; got {values!r}. Write ({example!r},)."
-        )
-    twice = [value for i, value in enumerate(values) if value in values[:i]]
-    if twice:
-        raise CsiAuditError(f"{name} {twice[0]!r} is named twice. Name each one once.")
-
-
-def _check_rate(learning_rate: float) -> None:
-    if not 0 < learning_rate < float("inf"):
-        raise CsiAuditError(f"learning_rate must be positive; got {learning_rate}.")
-
-
-def _at_least(config: object, name: str, least: int) -> None:
-    value = getattr(config, name)
-    if value < least:
-        raise CsiAuditError(f"{name} must be at least {least}; got {value}.")
+    format: tuple[Literal["md", "csv", "svg", "png"], ...] = ()
+    width_in: float = 3.5

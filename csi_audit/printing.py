@@ -17,6 +17,13 @@ def say_notices(console: Console, channels: ChannelSet) -> None:
         say(console, f"Note: {notice}")
 
 
+def say_both(console: Console, channels: ChannelSet, validation: ChannelSet) -> None:
+    """Notices on the training channels and, if they are of another file, on those kept out."""
+    say_notices(console, channels)
+    if validation.source != channels.source:
+        say_notices(console, validation)
+
+
 def show_table(console: Console, table: Table) -> None:
     """A table; off a terminal at 160 columns, since a log file would fold it to shreds."""
     wide = console if console.is_terminal else Console(width=max(console.width, 160))

@@ -12,8 +12,7 @@ import torch
 from benchmarks import harness
 from channels import audit_space, load_channels, write_channels
 from channels.sample import sample_path
-from csi_audit.base import build_denoiser, save_base
-from csi_audit.base_training import coefficient_variance
+from csi_audit.base import build_denoiser, coefficient_variance, save_base
 from csi_audit.networks import NetworkSpec
 
 USERS = 60

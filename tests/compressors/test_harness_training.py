@@ -17,7 +17,7 @@ from torch import Tensor
 from channels import Convention, CsiAuditError
 from compressors.compressor_training import CompressorModule
 from compressors.csinet import CsiNet
-from compressors.harness_training import Training, train
+from compressors.harness_training import Training, has_risen, train
 from compressors.plans import Plan
 
 PLAN = Plan(steps=6, block_steps=2, batch_size=8, warmup_steps=1, ema_decay=0.9)
@@ -89,11 +89,19 @@ def run(
         stop: int | None = None,
         stop_validation: int | None = None,
         recipe: dict[str, Any] = RECIPE,
+        patience: int | None = None,
     ) -> Trained:
         module = kind(plan, stop=stop, stop_validation=stop_validation)
         folder = tmp_path / name
         training = train(
-            module, x, x[:16], folder=folder, recipe=recipe, device="cpu", progress=False
+            module,
+            x,
+            x[:16],
+            folder=folder,
+            recipe=recipe,
+            device="cpu",
+            progress=False,
+            patience=patience,
         )
         return Trained(training, module, folder)
 
@@ -229,6 +237,106 @@ def test_a_kill_between_weights_and_checkpoint(
     assert resumed.training.curve == whole.training.curve
     name = "best.safetensors"
     assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("writer", ["torch.save", "save_file"])
+def test_a_full_disk_is_said_and_costs_one_block(
+    writer: str, run: Callable[..., Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoint or weights: what was whole before stays, and the training goes on from there."""
+    whole = run("whole", kind=Measured)
+    with pytest.raises(Interrupted):
+        run("parts", kind=Measured, stop=3)
+    before = {name: (tmp_path / "parts" / name).read_bytes() for name in STATE}
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"compressors.harness_training.{writer}", full)
+        with pytest.raises(CsiAuditError, match=r"cannot be written: No space left.* Free some"):
+            run("parts", kind=Measured)
+    names = ["last.ckpt", "config.yaml"]  # the better weights of a repeated block may be there
+    assert all((tmp_path / "parts" / name).read_bytes() == before[name] for name in names)
+    resumed = run("parts", kind=Measured)
+    assert resumed.training.curve == whole.training.curve
+    best = [done.folder / "best.safetensors" for done in (whole, resumed)]
+    assert best[0].read_bytes() == best[1].read_bytes()
+    assert files(resumed.folder) == STATE
+
+
+# --- Figures of a block, and an early end ---------------------------------------------------------
+
+
+class Measured(Falling):
+    """A figure of the averaged weights after every second block."""
+
+    def block_figures(self, network: torch.nn.Module, step: int) -> dict[str, float]:
+        assert network is not self.network
+        return (
+            {"sum": sum(float(p.detach().sum()) for p in network.parameters())} if step % 4 else {}
+        )
+
+
+class Rising(Watched):
+    """Its best validation loss is that of step 4; from step 8 on it stands far above."""
+
+    def validation_loss(self, x: Tensor, *, generator: torch.Generator) -> dict[str, Tensor]:
+        losses = {2: 0.6, 4: 0.5, 6: 0.502, 8: 0.51, 10: 0.52}
+        return {"loss": torch.full((len(x),), losses.get(self.global_step, 0.53))}
+
+
+@pytest.mark.unit
+def test_figures_of_a_block_stand_in_the_curve(run: Callable[..., Trained]) -> None:
+    done = run("a", kind=Measured)
+    assert [set(row) - {"step", "val_loss"} for row in done.training.curve] == [
+        {"sum"},
+        set(),
+        {"sum"},
+    ]
+    weights = {k: v for k, v in done.training.weights.items() if v.is_floating_point()}
+    names = dict(done.module.network.named_parameters())
+    total = sum(float(weights[name].sum()) for name in names)
+    assert done.training.curve[-1]["sum"] == pytest.approx(total, rel=1e-6)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("losses", "patience", "risen"),
+    [
+        ([0.5, 0.51, 0.52], 2, True),
+        ([0.5, 0.51, 0.52], 3, False),  # too few to say
+        ([0.5, 0.51, 0.52], None, False),
+        ([0.6, 0.5, 0.51, 0.5024, 0.51], 3, False),  # once within 0.5 % of the best
+        ([0.6, 0.5, 0.51, 0.5026, 0.51], 3, True),
+        ([0.6, 0.5, 0.5, 0.5, 0.5, 0.5], 2, False),  # flat
+        ([0.6, 0.55, 0.52, 0.5195, 0.5194], 2, False),
+        ([-0.5, -0.49, -0.48], 2, True),
+    ],
+)
+def test_when_a_loss_has_risen(losses: list[float], patience: int | None, risen: bool) -> None:
+    assert has_risen([{"val_loss": loss} for loss in losses], patience) is risen
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("stop", [None, 5, 9])
+def test_a_training_that_only_gets_worse_is_ended(
+    stop: int | None, run: Callable[..., Trained]
+) -> None:
+    """By its own best weights, interrupted or not; asked again, it is read."""
+    plan = dataclasses.replace(PLAN, steps=20)
+    if stop is not None:
+        with pytest.raises(Interrupted):
+            run("a", plan, kind=Rising, patience=2, stop=stop)
+    done = run("a", plan, kind=Rising, patience=2)
+    assert [row["step"] for row in done.training.curve] == [2, 4, 6, 8, 10]
+    assert done.training.best["step"] == 4
+    again = run("a", plan, kind=Rising, patience=2)
+    assert again.module.steps == []
+    assert again.training.curve == done.training.curve
+    patient = run("b", plan, kind=Rising)
+    assert patient.training.curve[-1]["step"] == 20
 
 
 # --- Refusals -------------------------------------------------------------------------------------

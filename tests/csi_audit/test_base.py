@@ -126,6 +126,68 @@ def test_weights_that_do_not_fit_their_description(
         load_base(path)
 
 
+OWN_BASE = """
+import torch
+from channels import Grid
+from csi_audit.base import Base
+from csi_audit.diffusion import GaussianDenoiser
+
+VARIANCE = torch.full((2, 8, 8), 0.5)
+
+def base():
+    law = GaussianDenoiser(0 * VARIANCE, SCALE * VARIANCE)
+    grid = Grid(carrier_hz=None, bandwidth_hz=None, n_sub=8)
+    return Base(denoiser=law, variance=VARIANCE, sigma_min=0.01, sigma_max=9.0, grid=grid)
+
+def broken():
+    raise OSError("no weights here")
+
+MADE, number = base(), 4
+"""
+
+
+@pytest.mark.unit
+def test_a_base_of_own_code(tmp_path: Path) -> None:
+    """Hashed by its file and its numbers: a finished audit is not taken for another base's."""
+    path = tmp_path / "mine.py"
+    path.write_text("SCALE = 1.0" + OWN_BASE)
+    base = load_base(f"{path}:base")
+    assert base.event_shape == SHAPE
+    x = torch.ones(1, *SHAPE)
+    assert torch.allclose(base.denoiser(x, 0.5), 2 / 3 * x)
+    assert len(base.sha256) == 64
+    assert load_base(f"{path}:base").sha256 == load_base(f"{path}:MADE").sha256 == base.sha256
+    path.write_text("SCALE = 2.0" + OWN_BASE)
+    changed = load_base(f"{path}:base").sha256
+    path.write_text("import os\nSCALE = float(os.sep == '/') + 1" + OWN_BASE)
+    same_numbers = load_base(f"{path}:base").sha256
+    assert len({base.sha256, changed, same_numbers}) == 3
+    weights = tmp_path / "scale.txt"
+    read = f"from pathlib import Path\nSCALE = float(Path({str(weights)!r}).read_text())"
+    path.write_text(read + OWN_BASE)
+    found = set()
+    for scale in ("1.0", "2.0"):
+        weights.write_text(scale)
+        found.add(load_base(f"{path}:base").sha256)
+    assert len(found) == 2
+
+
+@pytest.mark.unit
+def test_own_code_that_is_no_base(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("SCALE = 1.0" + OWN_BASE)
+    message = (
+        r"mine\.py:number' must be a csi_audit\.base\.Base or a function that returns one; got"
+    )
+    with pytest.raises(CsiAuditError, match=message):
+        load_base(f"{path}:number")
+    message = r"is called without arguments: .* It fails \(OSError: no weights here\)\."
+    with pytest.raises(CsiAuditError, match=message):
+        load_base(f"{path}:broken")
+    with pytest.raises(CsiAuditError, match=r"has no attribute 'brokn'\. Did you mean 'broken'"):
+        load_base(f"{path}:brokn")
+
+
 @pytest.mark.unit
 def test_channels_of_another_array_are_refused(gaussian: Any, seeded_torch: None) -> None:
     denoiser = build_denoiser(SMALL, torch.ones(SHAPE))

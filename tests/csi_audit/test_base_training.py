@@ -2,13 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from channels import (
     ChannelSet,
+    Convention,
     CsiAuditError,
     audit_space,
     flip_array,
@@ -17,17 +22,20 @@ from channels import (
     rotate_phase,
     write_channels,
 )
+from channels.unions import join_channels
+from compressors import harness_training
 from compressors.plans import Plan
-from csi_audit.base import load_base, ten_top_deviations
+from csi_audit.base import Base, coefficient_variance, load_base, ten_top_deviations
 from csi_audit.base_training import (
+    FIDELITY_FIGURES,
     VALIDATION_LEVELS,
     BaseModule,
     BaseRecipe,
-    NoiseRange,
-    coefficient_variance,
     fit_base,
 )
+from csi_audit.denoising_training import NoiseRange
 from csi_audit.networks import NetworkSpec
+from csi_audit.quick_fidelity import FidelityFigures
 
 SMALL = NetworkSpec(options=(("channels", 4), ("hidden", 16), ("depth", 2)))
 PLAN = Plan(steps=4, block_steps=2, batch_size=16, warmup_steps=1)
@@ -78,7 +86,8 @@ def test_the_loss_of_the_wiener_filter_is_one() -> None:
     value = module.validation_loss(x, generator=generator)["loss"]
     assert value.shape == (4000,)
     assert float(value.mean()) == pytest.approx(1.0, abs=0.02)
-    assert float(module.loss(x, generator=generator)) == pytest.approx(1.0, abs=0.03)
+    # One of the denoiser, and one of the forecast of its error, which begins at 1 for all.
+    assert float(module.loss(x, generator=generator)) == pytest.approx(2.0, abs=0.06)
     levels = torch.tensor([float(value[i :: len(VALIDATION_LEVELS)].mean()) for i in range(11)])
     assert float((levels - 1).abs().max()) < 0.05
 
@@ -191,6 +200,112 @@ def test_panels_are_never_mirrored(
         assert base.grid == channels.grid
     assert flips == [True] * 4 + [False] * 4
     assert not torch.equal(audit_space(users), audit_space(panel))
+
+
+@pytest.mark.unit
+def test_the_same_files_read_otherwise_resume_nothing(
+    tmp_path: Path, draw_users: Callable[..., ChannelSet], seeded_torch: None
+) -> None:
+    """Variable, format and convention of each file of a joined set are in the recipe."""
+    convention = Convention(scaling="global", scale=2.0, event_shape=(2, 8, 8))
+
+    def joined(**other: Any) -> ChannelSet:
+        one, two = draw_users(30, seed=1), draw_users(20, seed=2)
+        source = replace(two.source, variable="H", convention=convention)
+        return join_channels([one, replace(two, source=replace(source, **other))])
+
+    def fit(channels: ChannelSet) -> Base:
+        recipe = BaseRecipe(network=SMALL, plan=PLAN)
+        options: dict[str, Any] = {"recipe": recipe, "device": "cpu", "progress": False}
+        return fit_base(channels, draw_users(9), folder=tmp_path / "b", **options)
+
+    card = fit(joined()).card
+    assert card["data"]["name"] == "set1.h5 + set2.h5"
+    assert card["sources"][1] == {
+        "name": "set2.h5",
+        "sha256": "2",
+        "format": "tensor",
+        "variable": "H",
+        "convention": convention.describe(),
+        "users": 20,
+    }
+    for other in ({"variable": "G"}, {"format": "other"}, {"convention": None}):
+        with pytest.raises(CsiAuditError, match=r"another configuration \(sources differ;"):
+            fit(joined(**other))
+
+
+@pytest.mark.unit
+def test_devices_are_in_the_recipe_where_they_are_not_one(
+    tmp_path: Path,
+    draw_users: Callable[..., ChannelSet],
+    seeded_torch: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As if trained on two devices: the card counts both, a resume on one is refused."""
+    train, validation = draw_users(40, seed=1), draw_users(20, seed=2)
+
+    def alone(*args: Any, devices: int, **named: Any) -> Any:
+        return harness_training.train(*args, **named)
+
+    monkeypatch.setattr("csi_audit.base_training.train", alone)
+
+    def fit(devices: int, name: str) -> Base:
+        recipe = BaseRecipe(network=SMALL, plan=PLAN)
+        options: dict[str, Any] = {"recipe": recipe, "device": "cpu", "progress": False}
+        return fit_base(train, validation, folder=tmp_path / name, devices=devices, **options)
+
+    one, two = fit(1, "one").card, fit(2, "two").card
+    assert "devices" not in one
+    assert two["devices"] == 2
+    assert one["samples_seen"] == one["selected_step"] * 16
+    assert two["samples_seen"] == two["selected_step"] * 32
+    for devices, name in ((2, "one"), (1, "two")):
+        with pytest.raises(CsiAuditError, match=r"another configuration \(devices differ;"):
+            fit(devices, name)
+
+
+@pytest.mark.unit
+def test_only_the_writing_process_writes(
+    tmp_path: Path,
+    draw_users: Callable[..., ChannelSet],
+    seeded_torch: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another process finds the file of the first after waiting for it."""
+    train, validation = draw_users(40, seed=1), draw_users(20, seed=2)
+
+    def fit() -> Base:
+        recipe = BaseRecipe(network=SMALL, plan=PLAN)
+        options: dict[str, Any] = {"recipe": recipe, "device": "cpu", "progress": False}
+        return fit_base(train, validation, folder=tmp_path / "b", **options)
+
+    path = tmp_path / "b" / "base.safetensors"
+    fit()
+    written = path.read_bytes()
+    path.unlink()
+
+    def wait() -> None:
+        assert not path.exists()
+        path.write_bytes(written)  # the first process has come
+
+    monkeypatch.setattr("csi_audit.base_training.is_writing_process", lambda: False)
+    monkeypatch.setattr("csi_audit.base_training.wait_for_all", wait)
+    assert fit().card["users"] == {"train": 40, "validation": 20}
+
+
+@pytest.mark.property
+@given(st.integers(1, 200), st.integers(1, 7))
+def test_fidelity_is_looked_at_eight_times_at_most(blocks: int, block_steps: int) -> None:
+    """Evenly, the last block among them; after every block of fewer than eight."""
+    module = module_for(torch.ones(2, 2, 8, 8))
+    module.plan = Plan(steps=blocks * block_steps, block_steps=block_steps)
+    module.fidelity = lambda network: FidelityFigures(distortion=0.1, features=0.2)  # type: ignore[assignment]
+    steps = range(block_steps, blocks * block_steps + 1, block_steps)
+    found = [step // block_steps for step in steps if module.block_figures(module.network, step)]
+    assert len(found) == min(blocks, FIDELITY_FIGURES)
+    assert found[-1] == blocks
+    gaps = [b - a for a, b in pairwise([0, *found])]
+    assert max(gaps) - min(gaps) <= 1
 
 
 @pytest.mark.unit

@@ -13,8 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from channels import ChannelSet, audit_space, flip_array
-from csi_audit.base import ten_top_deviations
-from csi_audit.base_training import coefficient_variance
+from csi_audit.base import coefficient_variance, ten_top_deviations
 from csi_audit.sampling import start
 
 pytestmark = pytest.mark.statistical
