@@ -30,6 +30,7 @@ from reports import (
     worst_features,
     worst_weight,
 )
+from reports.figure_data import ModeMaps
 
 Array = npt.NDArray[np.float64]
 N_TX, N_DELAY, N_BASE, N_REAL = 32, 32, 400, 600
@@ -120,6 +121,11 @@ def make_arrays() -> ReportArrays:
         panel=(1, 1, N_TX),
         features_base=feature_values(sets["base"]),
         features_real=feature_values(sets["real"]),
+        error_base={name: 0.1 * power for name, power in worst["base"].items()},
+        mode_maps=tuple(
+            ModeMaps(compressor=name, mode=0, power=power, error=0.3 * power)
+            for name, power in worst["base"].items()
+        ),
     )
 
 
