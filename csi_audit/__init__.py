@@ -14,18 +14,35 @@ from csi_audit._guard import check_siblings
 if TYPE_CHECKING:
     from csi_audit.auditing import audit
     from csi_audit.base import load_base
+    from csi_audit.base_check import check_base
+    from csi_audit.base_commands import CheckBaseConfig
     from csi_audit.base_training import fit_base
+    from csi_audit.comparing import compare
+    from csi_audit.comparison_settings import CompareConfig
     from csi_audit.configs import RunConfig
 
-__all__ = ["RunConfig", "audit", "fit_base", "load_base"]
+__all__ = [
+    "CheckBaseConfig",
+    "CompareConfig",
+    "RunConfig",
+    "audit",
+    "check_base",
+    "compare",
+    "fit_base",
+    "load_base",
+]
 __version__ = "0.1.0"
 
 check_siblings(Path(__file__).resolve().parents[1])
 
 # Public name -> the module that defines it; the same names as in the TYPE_CHECKING block above.
 _EXPORTS = {
+    "CheckBaseConfig": "csi_audit.base_commands",
+    "CompareConfig": "csi_audit.comparison_settings",
     "RunConfig": "csi_audit.configs",
     "audit": "csi_audit.auditing",
+    "check_base": "csi_audit.base_check",
+    "compare": "csi_audit.comparing",
     "fit_base": "csi_audit.base_training",
     "load_base": "csi_audit.base",
 }

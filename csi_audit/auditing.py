@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from platform import machine, processor, python_version
+from platform import python_version
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,13 @@ from csi_audit.admitting import preflight_cautions
 from csi_audit.base import Base, load_base
 from csi_audit.compressor_hash import code_sha256
 from csi_audit.configs import RunConfig
+from csi_audit.deepening import Deepening, block_key
 from csi_audit.devices import torch_device
 from csi_audit.drawing import Tally, draw_in_blocks
+from csi_audit.failure_modes_of_run import with_failure_modes
 from csi_audit.losses import SquaredErrorLoss
 from csi_audit.measuring import Measured, measure
+from csi_audit.provenance import base_mismatch, data_info, machine_words
 from csi_audit.run_state import BlockStore, read_arrays, write_arrays
 from csi_audit.samples import WeightedSamples
 from csi_audit.sampling import BaseSampler, IssgmSampler
@@ -41,7 +44,8 @@ from csi_audit.weights import LossWeight
 from reports.figure_data import ReportArrays
 from reports.realism import base_verdict, fidelity_summary
 from reports.report import write_report
-from reports.schema import BaseInfo, Cost, DataInfo, IssgmEntry, Result, load_result
+from reports.schema import BaseInfo, Cost, IssgmEntry, Result, Threshold, load_result
+from reports.words import base_rule
 
 SAMPLES_NAME = "samples.h5"
 Progress = Callable[[str, int, int], None]
@@ -77,10 +81,11 @@ def audit(config: RunConfig, *, progress: Progress | None = None) -> Result:
         store.remove()  # left over where a kill came between the report and this line
         return load_result(folder)
     evidence = _gather(config, channels, x_real, base, compressors, store, progress)
-    result = _result(config, evidence, base)
+    result, arrays = with_failure_modes(
+        _result(config, evidence, base), summary.arrays(evidence), evidence
+    )
     cost = replace(result.cost, seconds=round(time.monotonic() - began, 1))
     result = replace(result, cost=cost)
-    arrays = summary.arrays(evidence)
     write_arrays(folder / SAMPLES_NAME, _samples(config, evidence, arrays))
     result.save(folder)
     write_report(result, arrays, folder)
@@ -163,14 +168,33 @@ def _gather(
         tally=tally,
     )
     samples = samples.moved(domain.onto_law(samples.x))
+    measured = measure(samples.x, compressors, domain)
+    guided = _issgm(config, base, compressors, domain, store, progress)
+    further = Deepening(
+        config=config,
+        base=base,
+        domain=domain,
+        compressors=compressors,
+        samples=samples,
+        measured=measured,
+        real=real,
+        tau=_thresholds(config, channels),
+        folder=store.folder.parent,
+        progress=progress,
+    )
     return summary.Evidence(
         base_samples=samples,
-        base=measure(samples.x, compressors, domain),
+        base=measured,
         real=real,
         channels=channels,
         compressors=compressors,
-        issgm=_issgm(config, base, compressors, domain, store, progress),
+        issgm=guided,
+        deeper=further.run(),
     )
+
+
+def _thresholds(config: RunConfig, channels: ChannelSet) -> tuple[Threshold, ...]:
+    return summary.thresholds(config.tau_quantile, config.tau_db, len(channels))
 
 
 def _issgm(
@@ -196,7 +220,7 @@ def _issgm(
         batch_size=config.batch_size,
         progress=tally,
     )
-    name = f"issgm-{_key(named.name)}"
+    name = f"issgm-{block_key(named.name)}"
     samples = draw_in_blocks(
         sampler,
         config.n_issgm,
@@ -216,7 +240,7 @@ def _tally(progress: Progress | None, what: str, total: int) -> Tally:
 
 def _result(config: RunConfig, evidence: summary.Evidence, base: Base) -> Result:
     channels, samples = evidence.channels, evidence.base_samples
-    tau = summary.thresholds(config.tau_quantile, config.tau_db, len(channels))
+    tau = _thresholds(config, channels)
     entries = {
         named.name: _issgm_entry(
             config,
@@ -239,77 +263,41 @@ def _result(config: RunConfig, evidence: summary.Evidence, base: Base) -> Result
         for named in evidence.compressors
     )
     checked = summary.realism(evidence)
+    ratios = summary.tail_ratios(evidence, config.tau_quantile)
     spent = {"base samples": samples.n_evaluations}
     spent |= {f"issgm for {n}": drawn.n_evaluations for n, (drawn, _) in evidence.issgm.items()}
+    spent |= evidence.deeper.spent
     return Result(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={"csi-audit": __version__, "torch": version("torch"), "python": python_version()},
         seed=config.seed,
-        data=_data_info(channels),
+        data=data_info(channels),
         base=BaseInfo(
             sha256=base.sha256,
             fidelity=fidelity_summary(checked),
-            verdict=base_verdict(checked),
+            verdict=base_verdict(checked, ratios),
+            rule=base_rule(checked, ratios),
             name=Path(config.base).name if config.base is not None else "bundled UMi base",
             n_samples=len(samples),
         ),
         tau=tau,
         compressors=rows,
         realism=checked,
+        tail_ratios=ratios,
         cost=Cost(
-            denoiser_evaluations=sum(spent.values()), parts=spent, machine=_machine(config.device)
+            denoiser_evaluations=sum(spent.values()),
+            parts=spent,
+            machine=machine_words(config.device),
         ),
         audited_law=f"base model under the {samples.chain}; each sample normalised to unit power",
-        warnings=_warnings(channels, base) + _notices(evidence.compressors),
+        warnings=base_mismatch(channels, base) + _notices(evidence.compressors),
         notes=summary.drop_notes(evidence, config.tau_quantile),
     )
-
-
-def _data_info(channels: ChannelSet) -> DataInfo:
-    drops, source = channels.drops, channels.source
-    known = (source.scenario, channels.grid.array, source.format)
-    return DataInfo(
-        path=source.path,
-        sha256=source.sha256,
-        n=len(channels),
-        drops=None if drops is None else len(drops.unique()),
-        description=", ".join(str(part) for part in known if part),
-        convention="" if source.convention is None else source.convention.describe_stored(),
-        notices=source.notices,
-    )
-
-
-def _warnings(channels: ChannelSet, base: Base) -> tuple[str, ...]:
-    """Where the base model was made for another grid or array than that of the channels."""
-    found = []
-    for name, unit in (("bandwidth_hz", 1e6), ("carrier_hz", 1e6)):
-        mine, its = getattr(channels.grid, name), getattr(base.grid, name)
-        if mine is not None and its is not None and abs(mine - its) > 1e-6 * its:
-            found.append(
-                f"The channels have a {name.removesuffix('_hz')} of {mine / unit:g} MHz, the base "
-                f"model was trained at {its / unit:g} MHz: train one on such channels "
-                "(csi-audit fit-base)."
-            )
-    mine, its = (set_.grid.panel_of(channels.n_tx) for set_ in (channels, base))
-    if mine != its:
-        found.append(
-            f"The channels have a transmit array of {' x '.join(map(str, mine))} (pol x rows x "
-            f"columns), the base model was trained for {' x '.join(map(str, its))}: train one on "
-            "such channels (csi-audit fit-base)."
-        )
-    return tuple(found)
 
 
 def _notices(compressors: Sequence[NamedCompressor]) -> tuple[str, ...]:
     """What was found or assumed when the compressors were loaded."""
     return tuple(f"{named.name}: {notice}" for named in compressors for notice in named.notices)
-
-
-def _machine(device: str) -> str:
-    where = torch_device(device)
-    if where.type == "cuda":
-        return str(torch.cuda.get_device_name(where))
-    return f"CPU ({processor() or machine()}), {torch.get_num_threads()} threads"
 
 
 def _issgm_entry(
@@ -367,15 +355,10 @@ def _samples(
     for name, losses in evidence.base.losses.items():
         for loss in losses:
             values = [found.losses[name][loss] for found in measured]
-            columns[f"loss/{_key(name)}/{loss}"] = np.concatenate(values)
+            columns[f"loss/{block_key(name)}/{loss}"] = np.concatenate(values)
         shown = [e.x_hat for e in arrays.exemplars if e.compressor == name]
-        columns[f"x_hat/{_key(name)}"] = np.stack(shown)
+        columns[f"x_hat/{block_key(name)}"] = np.stack(shown)
     for name in evidence.base.features:
         columns[f"features/{name}"] = np.concatenate([found.features[name] for found in measured])
     columns |= {f"report/{key}": value for key, value in arrays.to_flat().items()}
     return columns
-
-
-def _key(name: str) -> str:
-    """A compressor's name as one level of a path, in HDF5 and on disk."""
-    return name.replace("/", "|")

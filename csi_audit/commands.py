@@ -11,14 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from channels.channel_set import ChannelSet
-from channels.randomness import seeded_generator
 from channels.run_folder import AnotherConfigError
 from channels.sample import sample_path
 from channels.support import CsiAuditError
@@ -30,16 +28,17 @@ from csi_audit.auditing import audit, run_directory, write_report_again
 from csi_audit.base import Base, load_base
 from csi_audit.base_users import BaseDraw, draw_base_users, tenth_kept_out
 from csi_audit.configs import (
-    BASE_PLAN,
     DemoConfig,
-    FitBaseConfig,
     FitCompressorConfig,
     ReportConfig,
     RunConfig,
     TrainingForm,
 )
-from csi_audit.devices import torch_device
-from csi_audit.printing import say, say_notices, show_table
+from csi_audit.devices import set_threads, torch_device
+from csi_audit.kept_out import drops_kept_out
+from csi_audit.printing import say, say_both, show_table
+from csi_audit.report_formats import write_formats
+from reports.mode_words import mode_line
 from reports.schema import Result
 from reports.tables import summary_table
 from reports.words import answer
@@ -55,6 +54,8 @@ def demo(settings: DemoConfig) -> None:
         compressor=tuple(n for n in bundled_compressors() if n.endswith(DEMO_SIZE)),
         out=settings.out,
         issgm=DEMO_ISSGM,
+        tail_method="counting",  # minutes on a laptop, whatever the base samples show
+        mean_method="reweighting",
         seed=settings.seed,
         device=settings.device,
         threads=settings.threads,
@@ -75,7 +76,7 @@ def _set_aside(folder: Path) -> Path:
 
 def run(settings: RunConfig) -> None:
     """Audit compressors on a channel file and show the summary."""
-    _set_threads(settings.threads)
+    set_threads(settings.threads)
     console = Console()
     folder = run_directory(settings)
     finished = (folder / "report.html").is_file()
@@ -89,7 +90,7 @@ def run(settings: RunConfig) -> None:
                 bar.start()
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=made)
+            bar.update(tasks[what], completed=made, total=total)
 
         result = audit(_at(settings, folder), progress=told)
     _show(console, result)
@@ -112,6 +113,9 @@ def _show(console: Console, result: Result) -> None:
     for sentence in answer(result):
         console.print(sentence, markup=False, highlight=False)
     show_table(console, summary_table(result))
+    for row in result.compressors:
+        if line := mode_line(row):
+            say(console, line)
 
 
 @contextmanager
@@ -131,35 +135,13 @@ def _progress(console: Console) -> Iterator[Progress]:
             bar.stop()
 
 
-def fit_base_model(settings: FitBaseConfig) -> None:
-    """Train a base model; goes on where an interrupted training was."""
-    from csi_audit.base_training import BaseRecipe, fit_base
-    from csi_audit.networks import NetworkSpec
-
-    _set_threads(settings.threads)
-    torch_device(settings.device)  # refuses a device that is not here
-    channels, validation = _split(settings)
-    _say_both(channels, validation)
-    plan = replace(_plan(BASE_PLAN, settings), precision=settings.precision)
-    base = fit_base(
-        channels,
-        validation,
-        folder=settings.out,
-        recipe=BaseRecipe(network=NetworkSpec(name=settings.network), plan=plan),
-        device=settings.device,
-        devices=settings.devices,
-    )
-    print(f"Validation loss {base.card['validation_loss']:.4f} (1 = Wiener filter).")
-    print(f"Base model: {(Path(settings.out) / 'base.safetensors').resolve()}")
-
-
 def fit_neural_compressor(settings: FitCompressorConfig) -> None:
     """Train compressors, one after the other; each goes on where an interrupted training was."""
-    _set_threads(settings.threads)
+    set_threads(settings.threads)
     torch_device(settings.device)
     console = Console()
     channels, validation = _compressor_users(console, settings)
-    _say_both(channels, validation)
+    say_both(console, channels, validation)
     folders = settings.folders()
     cards: dict[str, dict[str, Any]] = {}
     failed: dict[str, Exception] = {}
@@ -236,7 +218,7 @@ def _fit_one(
     from compressors.compressor_training import CompressorRecipe, fit_compressor
     from compressors.loading import load_compressor
 
-    plan = _plan(COMPRESSOR_PLAN, settings)
+    plan = _plan(settings)
     plan = replace(plan, precision=settings.precision, ema_decay=settings.ema_decay)
     size = {"bits": form.bits} if form.ratio is None else {"ratio": form.ratio}
     recipe = CompressorRecipe(arch=form.arch, plan=plan, **size)
@@ -275,10 +257,10 @@ def _compressor_table(cards: dict[str, dict[str, Any]], failed: dict[str, Except
     return table
 
 
-def _plan(default: Plan, settings: FitBaseConfig | FitCompressorConfig) -> Plan:
+def _plan(settings: FitCompressorConfig) -> Plan:
     """The default plan with the command's settings."""
     return replace(
-        default,
+        COMPRESSOR_PLAN,
         steps=settings.steps,
         block_steps=settings.block_steps,
         batch_size=settings.batch_size,
@@ -287,45 +269,16 @@ def _plan(default: Plan, settings: FitBaseConfig | FitCompressorConfig) -> Plan:
     )
 
 
-def _say_both(channels: ChannelSet, validation: ChannelSet) -> None:
-    """Notices on the training file and, if it is another, on that of the validation."""
-    console = Console()
-    say_notices(console, channels)
-    if validation.source != channels.source:
-        say_notices(console, validation)
-
-
-_MOST_HELD_OUT = 8192  # users kept out of a large set for validation
-
-
-def _split(settings: FitBaseConfig | FitCompressorConfig) -> tuple[ChannelSet, ChannelSet]:
-    """Training and validation users; without a validation file a tenth of the drops is kept out."""
-    data, seed = settings.data, settings.seed
-    channels = settings.read(data)
+def _split(settings: FitCompressorConfig) -> tuple[ChannelSet, ChannelSet]:
+    """Training and validation users."""
+    channels = settings.read(settings.data)
     if settings.validation is not None:
         return channels, settings.read(settings.validation)
-    everyone = torch.arange(len(channels))
-    groups = everyone if channels.drops is None else channels.drops
-    if len(groups.unique()) < 2:
-        groups = everyone
-    kinds, users = groups.unique(return_counts=True)
-    if len(kinds) < 2:
-        raise CsiAuditError(f"{data} holds one user; a training needs at least two.")
-    order = torch.randperm(len(kinds), generator=seeded_generator(seed, "validation split"))
-    drawn = order[: max(1, len(kinds) // 10)]
-    few = max(1, int((users[drawn].cumsum(0) <= _MOST_HELD_OUT).sum()))
-    held = torch.isin(groups, kinds[drawn[:few]])
-    return channels.subset(~held), channels.subset(held)
+    return drops_kept_out(channels, seed=settings.seed)
 
 
 def report(settings: ReportConfig) -> None:
-    """Write the report of a finished run again."""
+    """Write the report of a finished run again, and in other forms where they are asked for."""
     print(f"Report: {write_report_again(settings.run).resolve()}")
-
-
-def _set_threads(threads: int | None) -> None:
-    if threads is None:
-        return
-    if threads < 1:
-        raise CsiAuditError(f"threads must be at least 1; got {threads}.")
-    torch.set_num_threads(threads)
+    for path in write_formats(settings.run, settings.format, width_in=settings.width_in):
+        print(f"Written: {path.resolve()}")

@@ -77,11 +77,12 @@ def draw_in_blocks(
     name: str,
     block: int,
     seed: int,
+    stream: str | None = None,
     store: BlockStore | None = None,
     tally: Tally | None = None,
     ranks: Ranks | None = None,
 ) -> WeightedSamples:
-    """n samples in blocks, each drawn by the generator named (seed, name, block number).
+    """n samples in blocks, each drawn by the generator named (seed, stream, block number).
 
     So the samples do not depend on how often the drawing was interrupted, nor on how many
     processes shared it. Where the sampler works in islands, a block holds whole ones.
@@ -89,9 +90,10 @@ def draw_in_blocks(
     Args:
         sampler: Draws a block.
         n: Samples in all.
-        name: Of the files and of the random streams.
+        name: Of the files.
         block: Samples a block.
         seed: The user's seed.
+        stream: Name of the random streams; None takes `name`.
         store: Where blocks are kept; those it holds are not drawn again. None keeps none.
         tally: The one the sampler reports its evaluations to.
         ranks: The processes that share the work; each is given all samples. None is this one alone.
@@ -102,7 +104,7 @@ def draw_in_blocks(
     for number in range(-(-n // block)):
         if ranks is None or number % ranks.world == ranks.rank:
             size = min(block, n - number * block)
-            make = partial(_drawn, sampler, size, (seed, name, number))
+            make = partial(_drawn, sampler, size, (seed, stream or name, number))
             mine[number] = _block(make, store, name, number, size, tally)
     blocks = (
         mine if ranks is None else {k: v for part in ranks.gather(mine) for k, v in part.items()}

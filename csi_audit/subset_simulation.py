@@ -153,6 +153,7 @@ class SubsetSimulation:
         loss: Loss,
         *,
         tau: float | None = None,
+        judged: float | None = None,
         budget: Budget,
         seed: int,
         name: str = "subset",
@@ -165,6 +166,7 @@ class SubsetSimulation:
         Args:
             loss: L.
             tau: Where runs end, besides `deepest`; None goes to `deepest` and keeps no samples.
+            judged: Threshold whose P must meet `budget.coef_var`; None takes tau.
             budget: A run but the first is begun only if one of the mean cost so far still fits.
             seed: Of every random number, with `name`, run and level.
             name: Of the files and of the random streams.
@@ -183,9 +185,10 @@ class SubsetSimulation:
             )
         limit, time_is_up = LimitState(self.noise_map, loss), budget.clock()
         t = math.inf if tau is None else limit.sign * tau
+        wanted = t if judged is None else limit.sign * judged
         runs: list[TailRun] = []
         failed: list[Array] = []
-        while not (runs and (time_is_up() or _finished(runs, t, budget))):
+        while not (runs and (time_is_up() or _finished(runs, wanted, budget))):
             levels = self._run(limit, t, f"{name}-{len(runs):03d}", seed, store)
             runs.append(_tail_run(levels, self.share, self.particles))
             failed.append(levels[-1]["x"])

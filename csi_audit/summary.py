@@ -6,7 +6,7 @@ together here; their arithmetic is reports'.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -20,13 +20,24 @@ from compressors.audit_space import in_audit_space
 from compressors.klt import Klt
 from compressors.loading import NamedCompressor, bundled_compressors, load_compressor
 from compressors.metrics import nmse_db
+from csi_audit.deeper import Deeper, threshold_levels
 from csi_audit.estimate import exceedance, expectation, weighted_expectation
 from csi_audit.losses import NmseLoss, in_blocks
 from csi_audit.measuring import LOSSES, Measured
 from csi_audit.samples import WeightedSamples
+from csi_audit.tail_summary import (
+    MEAN,
+    chain_figures,
+    guided_entry,
+    loss_tail,
+    rare_agreement,
+    rare_estimate,
+    step_status,
+)
 from reports.estimates import Estimate, agree, design_effect, mean_estimate, proportion
+from reports.fidelity_items import TailRatio
 from reports.figure_data import Exemplar, ReportArrays, exemplar_indices, mean_power, worst_weight
-from reports.realism import realism_item
+from reports.realism import base_item
 from reports.schema import (
     CompressorRow,
     ImportanceEstimates,
@@ -37,6 +48,7 @@ from reports.schema import (
     Threshold,
 )
 from reports.stratify import worst_features
+from reports.tail_ratios import tail_ratio
 from reports.words import decibel
 
 WORST_SHARE = 0.01
@@ -53,6 +65,7 @@ class Evidence:
         channels: The real channels.
         compressors: Under audit, in order.
         issgm: Live guided run by compressor name: its samples and what was measured on them.
+        deeper: What was done beyond the base samples.
     """
 
     base_samples: WeightedSamples
@@ -61,6 +74,7 @@ class Evidence:
     channels: ChannelSet
     compressors: Sequence[NamedCompressor]
     issgm: Mapping[str, tuple[WeightedSamples, Measured]]
+    deeper: Deeper = field(default_factory=Deeper)
 
 
 def thresholds(tau_quantile: float, tau_db: Sequence[float], n_real: int) -> tuple[Threshold, ...]:
@@ -89,12 +103,8 @@ def compressor_row(
     issgm: IssgmEntry | None,
 ) -> CompressorRow:
     """Everything the report says about one compressor."""
-    base, real = evidence.base.nmse(named.name), evidence.real.nmse(named.name)
-    levels = [
-        float(np.quantile(real, tau_quantile)) if t.nmse_db is None else 10 ** (t.nmse_db / 10)
-        for t in tau
-    ]
-    tails = tuple(_tail(t, v, evidence, named.name) for t, v in zip(tau, levels, strict=True))
+    real = evidence.real.nmse(named.name)
+    levels = threshold_levels(tau, real, tau_quantile)
     against, sentence = against_klt(named, evidence.real, evidence.compressors)
     bits = evidence.real.bits.get(named.name)
     convention = named.compressor.convention
@@ -105,14 +115,7 @@ def compressor_row(
         convention=_convention(named, evidence.real.x),
         n_code=int(named.compressor.n_code),
         losses={name: _loss(name, evidence, named.name) for name in LOSSES},
-        estimates=ImportanceEstimates(
-            loss="NMSE",
-            weight="NMSE",
-            e_p=expectation(evidence.base_samples, base),
-            e_q=weighted_expectation(evidence.base_samples, base),
-            tails=tails,
-            issgm=issgm,
-        ),
+        estimates=_estimates(evidence, named.name, tau, levels, issgm),
         against_klt_db=against,
         against_klt=sentence,
         worst=worst,
@@ -120,6 +123,38 @@ def compressor_row(
         bits_max=None if bits is None else float(bits.max()),
         n_side=convention.n_side,
         n_channel=math.prod(convention.event_shape),
+    )
+
+
+def _estimates(
+    evidence: Evidence,
+    name: str,
+    tau: Sequence[Threshold],
+    levels: Mapping[str, float],
+    issgm: IssgmEntry | None,
+) -> ImportanceEstimates:
+    """E_p[NMSE], E_q[NMSE] and tails of one compressor, by whichever method was decided on."""
+    samples, deeper = evidence.base_samples, evidence.deeper
+    base, chain = evidence.base.nmse(name), samples.chain
+    tails = tuple(_tail(t, levels[t.label], evidence, name) for t in tau)
+    e_p = expectation(samples, base)
+    known = {tail.threshold: tail.base for tail in tails if tail.base is not None}
+    chains = chain_figures(deeper, name, base=base, chain=chain, e_p=e_p, tails=known)
+    spent = samples.n_evaluations
+    real = evidence.real.nmse(name)
+    return ImportanceEstimates(
+        loss="NMSE",
+        weight="NMSE",
+        e_p=step_status(e_p, MEAN, chains),
+        e_q=weighted_expectation(samples, base),
+        tails=tuple(
+            replace(t, base=t.base and step_status(t.base, t.threshold, chains)) for t in tails
+        ),
+        issgm=issgm,
+        curve=loss_tail(deeper, name, base=base, real=real, chain=chain, n_evaluations=spent),
+        guided=guided_entry(deeper, name),
+        chains=chains,
+        decisions=deeper.decisions.get(name, ()),
     )
 
 
@@ -138,14 +173,17 @@ def _convention(named: NamedCompressor, real: Tensor) -> str:
 
 def _tail(threshold: Threshold, level: float, evidence: Evidence, name: str) -> Tail:
     real = evidence.real.nmse(name) > level
-    on_base = exceedance(evidence.base_samples, evidence.base.nmse(name), level)
+    counted = exceedance(evidence.base_samples, evidence.base.nmse(name), level)
+    rare = rare_estimate(evidence.deeper, name, threshold.label)
+    on_base = counted if rare is None else rare
     on_real = proportion(int(real.sum()), len(real), method="real channels, counted")
     return Tail(
         threshold=threshold.label,
         nmse_db=float(nmse_db(torch.tensor(level, dtype=torch.float64))),
         base=on_base,
         real=on_real,
-        agreement=agree(on_base, on_real),
+        agreement=rare_agreement(rare, on_real) if rare else agree(counted, on_real),
+        counted=None if rare is None else counted,
     )
 
 
@@ -209,18 +247,34 @@ def realism(evidence: Evidence) -> tuple[RealismItem, ...]:
     """KS distance of each distortion and feature, base samples against real channels."""
     names = [named.name for named in evidence.compressors]
     rows = [
-        realism_item(
+        base_item(
             n, evidence.base.nmse(n), evidence.real.nmse(n), kind="distortion", label=f"NMSE of {n}"
         )
         for n in names
     ]
     shared = evidence.base.features.keys() & evidence.real.features.keys()
     rows += [
-        realism_item(name, evidence.base.features[name], values, kind="feature")
+        base_item(name, evidence.base.features[name], values, kind="feature")
         for name, values in evidence.real.features.items()
         if name in shared
     ]
     return tuple(rows)
+
+
+def tail_ratios(evidence: Evidence, tau_quantile: float) -> tuple[TailRatio, ...]:
+    """How often base samples reach each compressor's own threshold, over how often users do."""
+    drops = evidence.channels.drops
+    return tuple(
+        tail_ratio(
+            named.name,
+            evidence.base.nmse(named.name),
+            evidence.real.nmse(named.name),
+            share=1 - tau_quantile,
+            drops=None if drops is None else drops.numpy(),
+            label=f"NMSE of {named.name}",
+        )
+        for named in evidence.compressors
+    )
 
 
 def drop_notes(evidence: Evidence, tau_quantile: float) -> tuple[str, ...]:

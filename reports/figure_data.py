@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 _AXES = ("delay_s", "sin_azimuth", "frequency_hz")
 _MAPPINGS = {  # axes of each value
     **dict.fromkeys(("nmse_base", "nmse_real", "log_l", "nmse_issgm"), 1),
-    **dict.fromkeys(("worst_base", "worst_real"), 2),
+    **dict.fromkeys(("worst_base", "worst_real", "error_base"), 2),
     **dict.fromkeys(("features_base", "features_real"), 1),
 }
 
@@ -39,6 +39,7 @@ class Exemplar:
         nmse: Its linear NMSE.
         x: Audit-space map [2 n_rx, n_tx, n_delay]: (re rx0, im rx0, re rx1, ...), FFT order.
         x_hat: Reconstruction, same shape and scale.
+        mode: Number of the failure mode that it shows, from 0; -1 for none.
     """
 
     compressor: str
@@ -48,6 +49,24 @@ class Exemplar:
     nmse: float
     x: Array
     x_hat: Array
+    mode: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModeMaps:
+    """Where the failures of one mode have their power, and where it is lost.
+
+    Attributes:
+        compressor: Whose failures they are.
+        mode: Number of the mode, from 0.
+        power: Mean angular-delay power of the mode's failures, [n_tx, n_delay], FFT order.
+        error: Mean power of their reconstruction error, same scale.
+    """
+
+    compressor: str
+    mode: int
+    power: Array
+    error: Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +94,8 @@ class ReportArrays:
         features_base: By feature name, one value a base sample as channels.features gives it,
             [n_base].
         features_real: By feature name, [n_real].
+        error_base: Mean power of the reconstruction error of all base samples, [n_tx, n_delay].
+        mode_maps: Maps of the failure modes.
     """
 
     delay_s: Array
@@ -94,6 +115,8 @@ class ReportArrays:
     panel: Panel | None = None
     features_base: Mapping[str, Array] = field(default_factory=dict)
     features_real: Mapping[str, Array] = field(default_factory=dict)
+    error_base: Mapping[str, Array] = field(default_factory=dict)
+    mode_maps: tuple[ModeMaps, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse maps whose axes do not fit, in one line that names them."""
@@ -103,7 +126,10 @@ class ReportArrays:
         maps = {"power_base": self.power_base, "power_real": self.power_real}
         maps |= {f"worst_base[{k}]": v for k, v in self.worst_base.items()}
         maps |= {f"worst_real[{k}]": v for k, v in self.worst_real.items()}
+        maps |= {f"error_base[{k}]": v for k, v in self.error_base.items()}
         maps |= {f"exemplars[{i}].x": e.x[0] for i, e in enumerate(self.exemplars)}
+        maps |= {f"mode_maps[{i}].power": m.power for i, m in enumerate(self.mode_maps)}
+        maps |= {f"mode_maps[{i}].error": m.error for i, m in enumerate(self.mode_maps)}
         for name, map_ in maps.items():
             if map_ is not None and np.shape(map_) != shape:
                 raise ValueError(f"{name} must be [n_tx, n_delay] = {shape}; got {np.shape(map_)}.")
@@ -133,6 +159,8 @@ class ReportArrays:
                 flat |= {f"{item.name}/{i}": np.asarray(v) for i, v in enumerate(value.values())}
             elif item.name == "exemplars":
                 flat |= _flat_exemplars(value)
+            elif item.name == "mode_maps":
+                flat |= _flat_mode_maps(value)
             elif value is not None:
                 flat[item.name] = np.asarray(value)
         return flat
@@ -181,7 +209,7 @@ def _read_fields(data: Mapping[str, Array]) -> dict[str, Any]:
     for name, log_l in found.get("log_l", {}).items():
         if log_l.shape != found["nmse_base"][name].shape:
             raise ValueError(f"log_l of {name} does not fit its nmse_base")
-    found["exemplars"] = _read_exemplars(data)
+    found["exemplars"], found["mode_maps"] = _read_exemplars(data), _read_mode_maps(data)
     return found
 
 
@@ -276,7 +304,7 @@ def _flat_exemplars(exemplars: tuple[Exemplar, ...]) -> dict[str, Array]:
         return {}
     flat = {f"exemplars/{key}": _text([str(getattr(e, key)) for e in exemplars])
             for key in ("compressor", "source", "side")}  # fmt: skip
-    for key in ("index", "nmse", "x", "x_hat"):
+    for key in ("index", "nmse", "x", "x_hat", "mode"):
         flat[f"exemplars/{key}"] = np.stack([np.asarray(getattr(e, key)) for e in exemplars])
     return flat
 
@@ -297,6 +325,26 @@ def _read_exemplars(data: Mapping[str, Array]) -> tuple[Exemplar, ...]:
             nmse=float(data["exemplars/nmse"][i]),
             x=x[i],
             x_hat=x_hat[i],
+            mode=int(data["exemplars/mode"][i]) if "exemplars/mode" in data else -1,
         )
         for i in range(len(x))
+    )
+
+
+def _flat_mode_maps(maps: tuple[ModeMaps, ...]) -> dict[str, Array]:
+    if not maps:
+        return {}
+    flat = {f"mode_maps/{key}": np.stack([np.asarray(getattr(m, key)) for m in maps])
+            for key in ("mode", "power", "error")}  # fmt: skip
+    return flat | {"mode_maps/compressor": _text([m.compressor for m in maps])}
+
+
+def _read_mode_maps(data: Mapping[str, Array]) -> tuple[ModeMaps, ...]:
+    if "mode_maps/power" not in data:  # none found, or a file of before
+        return ()
+    names = _untext(data["mode_maps/compressor"])
+    power, error = (_finite(key, data[f"mode_maps/{key}"], ndim=3) for key in ("power", "error"))
+    return tuple(
+        ModeMaps(compressor=names[i], mode=int(data["mode_maps/mode"][i]), power=p, error=e)
+        for i, (p, e) in enumerate(zip(power, error, strict=True))
     )

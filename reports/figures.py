@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from reports.figure_data import Exemplar, ReportArrays, map_power, to_spatial_map
+from reports.mode_figures import draw_survival
 from reports.plotting import (
     BASE,
     FLOOR_DB,
@@ -34,14 +35,19 @@ from reports.plotting import (
     dot,
     empty,
     finish,
+    foreign_letters,
     frequency_label,
+    short_name,
     spatial_axes,
     to_db,
 )
 from reports.reweighting import normalised_weights
 from reports.schema import RealismItem, Result, Threshold
 from reports.stratify import feature_display
+from reports.survival import survival_curve
 from reports.tables import threshold_title
+from reports.tail_figures import draw_tail
+from reports.tail_schema import LossTail
 from reports.words import decibel, share_text
 
 Array = npt.NDArray[Any]
@@ -51,22 +57,28 @@ def png_bytes(figure: Figure, dpi: int = 170) -> bytes:
     """The figure as PNG; the same input gives the same bytes (no date, no software tag)."""
     buffer = io.BytesIO()
     metadata: dict[str, Any] = {"Software": None}
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata=metadata)
+    with foreign_letters():
+        figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata=metadata)
     return buffer.getvalue()
 
 
 def distortion_figure(
-    arrays: ReportArrays, name: str, thresholds: Mapping[str, float] | None = None
+    arrays: ReportArrays,
+    name: str,
+    thresholds: Mapping[str, float] | None = None,
+    tail: LossTail | None = None,
 ) -> Figure:
     """Distribution of NMSE [dB] under p and q, real channels as outline (the paper's Figure 3).
 
     Above the densities, below the share of channels beyond each level on a log axis, where tails
-    can be read off.
+    can be read off: down to where 10 samples lie beyond, with a pointwise 95 % band of the real
+    channels.
 
     Args:
         arrays: Holds nmse_base and log_l, or nmse_real, of the compressor.
         name: The compressor.
         thresholds: Levels [dB] to mark, by label.
+        tail: Its tail curve.
     """
     laws = _laws(arrays, name)
     figure = Figure(figsize=(WIDTH, 4.9), layout="constrained")
@@ -76,17 +88,22 @@ def distortion_figure(
     edges = _edges([values for _, values, _, _ in laws])
     for label, values, weight, style in laws:
         _histogram(top, edges, values, weight, label, style)
-        order = np.argsort(values)
-        above = 1 - np.cumsum(weight[order]) + weight[order]  # mass at or above each value
-        bottom.step(values[order], above, where="pre", color=style["color"],
-                    linestyle=style["line"], linewidth=1.4)  # fmt: skip
+        even = float(np.ptp(weight)) == 0.0
+        curve = survival_curve(10 ** (values / 10), None if even else weight)
+        real = style["color"] == REAL
+        draw_survival(bottom, curve, color=style["color"], line=style["line"], band=real)
     most = max(len(values) for _, values, _, _ in laws)
     bottom.set(yscale="log", ylim=(0.5 / most, 1.3), xlim=(edges[0], edges[-1]),
                xlabel="NMSE [dB]", ylabel="share beyond")  # fmt: skip
+    reach = None if tail is None else draw_tail(bottom, tail)
+    if reach is not None:
+        bottom.set(ylim=(min(0.5 / most, 0.5 * reach[1]), 1.3),
+                   xlim=(edges[0], max(edges[-1], reach[0] + 0.3)))  # fmt: skip
     top.set(ylabel="density [1/dB]")
     top.legend(fontsize=SMALL, frameon=False, loc="upper left")
     if thresholds:
         _mark((top, bottom), thresholds)
+    if thresholds or reach:
         bottom.legend(fontsize=SMALL, frameon=False, loc="lower left")
     top.set_title(name, fontsize=NORMAL, loc="left", parse_math=False)
     return finish(figure)
@@ -185,7 +202,7 @@ def realism_figure(
 
 def overview_figure(result: Result) -> Figure:
     """P(NMSE > tau) with its interval, base samples beside real channels, per compressor."""
-    rows = [row.name for row in result.compressors]
+    rows = [short_name(row.name) for row in result.compressors]
     height = 0.9 + len(result.tau) * (0.55 + 0.36 * max(1, len(rows)))
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     if not rows or not result.tau:

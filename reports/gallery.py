@@ -17,7 +17,8 @@ from reports.words import share_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Section = Literal["overview", "compressor", "realism"]
+Section = Literal["overview", "modes", "compressor", "realism"]
+_MODES = 3  # of a compressor that are drawn
 _MANY = 5  # compressors from which figures are drawn coarser, to keep the page small
 
 
@@ -55,6 +56,11 @@ def draw_gallery(result: Result, arrays: ReportArrays | None) -> list[Picture]:
     ]  # fmt: skip
 
 
+def named_figures(result: Result, arrays: ReportArrays | None) -> "Iterator[tuple[str, Figure]]":
+    """The same figures by file name without ending, to be written in another form."""
+    return ((plan.name, plan.draw()) for plan in _plans(result, arrays))
+
+
 def slug(index: int, name: str) -> str:
     """File-name form of a compressor: position and letters, unique and safe."""
     letters = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
@@ -72,11 +78,56 @@ def _plans(result: Result, arrays: ReportArrays | None) -> Iterator[_Plan]:
             "and the real channels disagree.",
             draw=lambda: overview_figure(result),
         )  # fmt: skip
+    for i, row in enumerate(result.compressors):
+        yield from _mode_plans(row, arrays, slug(i, row.name))
     if arrays is None:
         return
     for i, row in enumerate(result.compressors):
         yield from _compressor_plans(row, arrays, slug(i, row.name))
     yield from _realism_plans(result, arrays)
+
+
+def _mode_plans(row: CompressorRow, arrays: ReportArrays | None, tag: str) -> Iterator[_Plan]:
+    """Two figures for each of the first modes, one of the strata."""
+    from reports import mode_figures
+
+    found = () if row.modes is None else row.modes.modes
+    maps = {m.mode: m for m in arrays.mode_maps if m.compressor == row.name} if arrays else {}
+    for k, mode in enumerate(found[:_MODES]):
+        if arrays is None or k not in maps:
+            continue
+        shown = [e for e in arrays.exemplars if e.compressor == row.name and e.mode == k]
+        title = f"Mode {k + 1}: {mode.name}"
+        yield _Plan(
+            name=f"mode-{k + 1}-{tag}", section="modes", compressor=row.name,
+            alt=f"Power, error and features of {title} for {row.name}",
+            caption=f"{title}. Where its failing base samples have power, how that differs from "
+            "all of them (red: more), what of it the compressor loses, and the 10 to 90 % range "
+            f"of their features within all base samples (grey: the middle 80 %).{_summed(arrays)}",
+            draw=partial(mode_figures.mode_figure, arrays, mode, maps[k]),
+        )  # fmt: skip
+        if shown:
+            yield _Plan(
+                name=f"mode-{k + 1}-exemplars-{tag}", section="modes", compressor=row.name,
+                alt=f"Failing channels of {title} for {row.name}",
+                caption=f"{title}. Failing {_whose(shown)} at the quartiles of their NMSE, above "
+                "over antennas and subcarriers, below over angle and delay, each over what the "
+                f"decoder rebuilds.{_summed(arrays)}",
+                draw=partial(mode_figures.mode_exemplar_figure, arrays, shown),
+            )  # fmt: skip
+    if row.strata:
+        yield _Plan(
+            name=f"strata-{tag}", section="modes", compressor=row.name,
+            alt=f"Failure probability of {row.name} by physical features",
+            caption="How often channels fail, by physical feature: fifths of the real channels, "
+            "their ends on the axis. Bars are 95 % intervals.",
+            draw=partial(mode_figures.strata_figure, row.strata),
+        )  # fmt: skip
+
+
+def _whose(exemplars: list[Exemplar]) -> str:
+    real = any(e.source == "real" for e in exemplars)
+    return "real channels" if real else "base samples (too few real ones fail)"
 
 
 def _compressor_plans(row: CompressorRow, arrays: ReportArrays, tag: str) -> Iterator[_Plan]:
@@ -88,8 +139,9 @@ def _compressor_plans(row: CompressorRow, arrays: ReportArrays, tag: str) -> Ite
         yield _Plan(
             name=f"distortion-{tag}", section="compressor", compressor=name,
             alt=f"Distribution of the distortion of {name}",
-            caption=_distortion_caption(name in arrays.nmse_base, name in arrays.nmse_real),
-            draw=lambda: figures.distortion_figure(arrays, name, levels),
+            caption=_distortion_caption(name in arrays.nmse_base, name in arrays.nmse_real)
+            + _tail_caption(row),
+            draw=lambda: figures.distortion_figure(arrays, name, levels, row.estimates.curve),
         )  # fmt: skip
     if name in arrays.worst_base or name in arrays.worst_real:
         share = share_text(arrays.worst_share)
@@ -116,9 +168,16 @@ def _distortion_caption(base: bool, real: bool) -> str:
     if not real:
         return f"{text}: q leans towards the channels that compress badly."
     return (
-        f"{text}, and on real channels. Look below for the tails: where the blue line leaves the "
-        "dashed one, tail probabilities of base samples are off by that factor."
+        f"{text}, and on real channels (grey: 95 % band). Look below for the tails, drawn down to "
+        "the last 10 samples: where the blue line leaves the band, tail probabilities of base "
+        "samples are off."
     )
+
+
+def _tail_caption(row: CompressorRow) -> str:
+    if row.estimates.curve is None:
+        return ""
+    return " Dots: what 1 in 10, 1 in 100, ... of the base law exceeds, with its interval."
 
 
 def _exemplar_plan(arrays: ReportArrays, low: Exemplar, high: Exemplar, tag: str) -> _Plan:
@@ -145,7 +204,8 @@ def exemplar_pair(
     arrays: ReportArrays, name: str, source: Literal["base", "real"]
 ) -> tuple[Exemplar, Exemplar] | None:
     """The first low- and the first high-distortion channel of one compressor and source."""
-    mine = [e for e in arrays.exemplars if e.compressor == name and e.source == source]
+    mine = [e for e in arrays.exemplars
+            if e.compressor == name and e.source == source and e.mode < 0]  # fmt: skip
     low = next((e for e in mine if e.side == "low"), None)
     high = next((e for e in mine if e.side == "high"), None)
     return None if low is None or high is None else (low, high)

@@ -3,13 +3,15 @@
 Imports matplotlib, so only figures.py imports it, and figures.py only inside functions.
 """
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.image import AxesImage
 
 from reports.estimates import Estimate
@@ -31,6 +33,19 @@ def to_db(power: npt.ArrayLike) -> Array:
 def as_text(text: str) -> str:
     """A name for places that would read $...$ as mathematics."""
     return text.replace("$", r"\$")
+
+
+def short_name(name: str, most: int = 28) -> str:
+    """A name for an axis, which a long one would push out of the figure."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+@contextmanager
+def foreign_letters() -> Iterator[None]:
+    """Letters that the font has not are drawn as boxes; the page has the name in full."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
+        yield
 
 
 def finish(figure: Figure) -> Figure:
@@ -78,17 +93,19 @@ def angular_image(axis: Axes, arrays: ReportArrays, values: Array, **style: Any)
                        interpolation="nearest", **style)  # fmt: skip
 
 
-def spatial_axes(axis: Axes, arrays: ReportArrays, power: Array) -> AxesImage:
-    """Channel magnitude [dB re its own peak] over antenna index and subcarrier offset."""
+def spatial_axes(
+    axis: Axes, arrays: ReportArrays, power: Array, peak: float | None = None
+) -> AxesImage:
+    """Channel magnitude [dB re `peak`, by default its own] over antenna and subcarrier offset."""
     n_tx, scale = power.shape[0], 1e-6 if arrays.bandwidth_known else 1.0
     extent = (*_ends(arrays.frequency_hz * scale), -0.5, n_tx - 0.5)
-    return axis.imshow(to_db(power / max(float(power.max()), 1e-30)), aspect="auto", origin="lower",
-                       extent=extent, interpolation="nearest", cmap="viridis", vmin=FLOOR_DB,
-                       vmax=0)  # fmt: skip
+    level = to_db(power / max(float(power.max()) if peak is None else peak, 1e-30))
+    return axis.imshow(level, aspect="auto", origin="lower", extent=extent,
+                       interpolation="nearest", cmap="viridis", vmin=FLOOR_DB, vmax=0)  # fmt: skip
 
 
 def colour_bar(
-    figure: Figure, image: AxesImage | None, axes: Iterable[Axes], text: str, *,
+    figure: FigureBase, image: AxesImage | None, axes: Iterable[Axes], text: str, *,
     vertical: bool = False,
 ) -> None:  # fmt: skip
     """One colour bar for several axes: below them, or at their right."""

@@ -174,15 +174,16 @@ def own_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained base of 8 x 8 channels: the Wiener filter of some coefficient variances."""
+    network = NetworkSpec(options=(("hidden", 16), ("depth", 2)))
     generator = torch.Generator().manual_seed(0)
     power = torch.rand(8, 8, generator=generator) * torch.exp(-0.5 * torch.arange(8.0))
     with torch.random.fork_rng(devices=[]):
-        denoiser = build_denoiser(NetworkSpec(), power.expand(2, 8, 8) + 1e-3)
+        denoiser = build_denoiser(network, power.expand(2, 8, 8) + 1e-3)
     path = tmp_path_factory.mktemp("base") / "base.safetensors"
     save_base(
         path,
         denoiser.state_dict(),
-        network=NetworkSpec(),
+        network=network,
         sigma_min=0.01,
         sigma_max=20.0,
         grid=Grid(carrier_hz=2.6e9, bandwidth_hz=1e7, n_sub=8),

@@ -18,7 +18,6 @@ from channels.support import CsiAuditError
 from compressors import NamedCompressor, in_audit_space, load_compressor
 from csi_audit import auditing
 from csi_audit.auditing import audit, full_issgm_figures, run_directory
-from csi_audit.base import load_base
 from csi_audit.configs import RunConfig
 from csi_audit.devices import torch_device
 from csi_audit.losses import NmseLoss
@@ -118,6 +117,8 @@ def test_result_says_what_was_done(finished: tuple[Path, Result, Any], tiny: Any
     assert [row.spec for row in result.compressors] == [tiny.half, tiny.quarter]
     assert [tau.nmse_db for tau in result.tau] == [None, -3.0, 40.0]
     assert [item.label for item in result.realism[:2]] == ["NMSE of Half", "NMSE of Quarter"]
+    assert [ratio.name for ratio in result.tail_ratios] == ["Half", "Quarter"]
+    assert result.base.rule.startswith("Accepted is a KS distance of at most")
     assert "probability-flow ODE (2M), 4 steps" in result.audited_law
     assert "Design effect of the 5 drops" in result.notes[0]
     assert result.cost.parts == {"base samples": 200, "issgm for Quarter": 90}
@@ -449,20 +450,6 @@ def test_full_figures_are_those_of_the_same_base_and_weights(results: Path) -> N
         assert full_issgm_figures(named, base)[0] is None
         assert "belongs to another base model" in full_issgm_figures(named, base)[1]
     assert full_issgm_figures(crnet, "abc")[1].endswith("holds no run for crnet-16.")
-
-
-def test_a_base_of_another_band_is_warned_of(tiny: Any) -> None:
-    base = load_base(tiny.base)
-    users = load_channels(str(tiny.data))
-    assert auditing._warnings(users, base) == ()
-    wide = replace(base, grid=replace(base.grid, bandwidth_hz=2e7))
-    (warning,) = auditing._warnings(users, wide)
-    assert "bandwidth of 10 MHz" in warning
-    assert "20 MHz" in warning
-    panel = replace(users, grid=replace(users.grid, panel=(2, 1, 4)))
-    (warning,) = auditing._warnings(panel, base)
-    assert "a transmit array of 2 x 1 x 4 (pol x rows x columns)" in warning
-    assert "trained for 1 x 1 x 8" in warning
 
 
 _SPATIAL = """

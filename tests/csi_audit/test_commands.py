@@ -23,12 +23,11 @@ from compressors import (
     load_compressor,
     nmse,
 )
-from csi_audit import base_training, commands
+from csi_audit import commands
 from csi_audit.base import load_base
 from csi_audit.command_line import EXIT_BAD_INPUT, EXIT_OK, main
 from csi_audit.configs import (
     DemoConfig,
-    FitBaseConfig,
     FitCompressorConfig,
     RunConfig,
     TrainingForm,
@@ -362,35 +361,6 @@ def test_settings_of_a_training_are_checked(settings: dict[str, Any], message: s
 
 
 @unit
-def test_fit_base_passes_its_settings_on(
-    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    found: dict[str, Any] = {}
-
-    class Fitted:
-        card = {"validation_loss": 0.5}  # noqa: RUF012  stands in for a Base
-
-    def fit_base(channels: ChannelSet, validation: ChannelSet, **named: Any) -> Fitted:
-        found.update(channels=channels, validation=validation, **named)
-        return Fitted()
-
-    monkeypatch.setattr(base_training, "fit_base", fit_base)
-    plan = ["--steps", "20", "--block_steps", "10", "--batch-size", "8", "--learning_rate", "0.1"]
-    words = ["fit-base", str(tiny.data), "--network", "unet", "--out", str(tmp_path), "--seed", "4"]
-    assert main([*words, *plan, "--precision", "32-true", "--device", "cpu"]) == EXIT_OK
-    recipe = found["recipe"]
-    assert (recipe.network.name, recipe.plan.steps, recipe.plan.block_steps) == ("unet", 20, 10)
-    assert (recipe.plan.batch_size, recipe.plan.learning_rate) == (8, 0.1)
-    assert (recipe.plan.precision, recipe.plan.seed) == ("32-true", 4)
-    assert (found["device"], found["devices"], found["folder"]) == ("cpu", 1, str(tmp_path))
-    printed = capsys.readouterr().out
-    assert "Validation loss 0.5000" in printed
-    assert str((tmp_path / "base.safetensors").resolve()) in printed
-    train, validation = found["channels"].drops, found["validation"].drops
-    assert not set(train.tolist()) & set(validation.tolist())
-
-
-@unit
 def test_missing_gpu_is_refused_before_training(
     tiny: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -412,7 +382,7 @@ def written(folder: Path, channels: ChannelSet, drops: torch.Tensor | None) -> s
 
 
 def split(data: str, seed: int = 0) -> tuple[set[int], set[int], ChannelSet, ChannelSet]:
-    train, validation = commands._split(FitBaseConfig(data=data, seed=seed))
+    train, validation = commands._split(FitCompressorConfig(data=data, seed=seed))
     rows = [{int(number) for number in part.power_db} for part in (train, validation)]
     return rows[0], rows[1], train, validation
 
@@ -464,7 +434,7 @@ def test_one_user_cannot_be_split(draw_users: Callable[..., ChannelSet], tmp_pat
 @unit
 def test_a_validation_file_leaves_the_training_whole(tiny: Any) -> None:
     train, validation = commands._split(
-        FitBaseConfig(data=str(tiny.data), validation=str(tiny.bare))
+        FitCompressorConfig(data=str(tiny.data), validation=str(tiny.bare))
     )
     assert (len(train), len(validation)) == (100, 60)
 

@@ -7,10 +7,10 @@ import pytest
 
 from channels.run_folder import config_hash
 from channels.support import CsiAuditError
+from csi_audit.base_settings import FitBaseConfig
 from csi_audit.configs import (
     ConvertConfig,
     DemoConfig,
-    FitBaseConfig,
     FitCompressorConfig,
     GenerateConfig,
     InspectConfig,
@@ -34,6 +34,17 @@ OTHER: dict[str, Any] = {
     "issgm_steps": 101,
     "tau_quantile": 0.95,
     "tau_db": (-3.0, -5.0),
+    "tail_method": "counting",
+    "tail_runs": 5,
+    "tail_particles": 2000,
+    "tail_deepest": 1e-4,
+    "tail_coef_var": 0.1,
+    "tail_evaluations": 10**6,
+    "tail_seconds": 60.0,
+    "mean_method": "guided",
+    "guided_particles": 512,
+    "guided_steps": 60,
+    "double_steps": True,
     "block": 101,
     "seed": 1,
     "variable": "H",
@@ -53,8 +64,10 @@ def test_every_field_is_fixing_or_free() -> None:
 
 @pytest.mark.parametrize("name", OTHER)
 def test_fixing_fields_change_the_hash(name: str) -> None:
-    changed = replace(CONFIG, **{name: OTHER[name]})
-    assert config_hash(changed.fixing()) != config_hash(CONFIG.fixing())
+    limited = replace(CONFIG, tail_evaluations=10**7)  # tail_coef_var needs a limit
+    before = limited if name == "tail_coef_var" else CONFIG
+    changed = replace(before, **{name: OTHER[name]})
+    assert config_hash(changed.fixing()) != config_hash(before.fixing())
 
 
 @pytest.mark.parametrize("name", FREE)
@@ -107,14 +120,16 @@ def test_no_fixed_threshold_is_allowed() -> None:
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
 def test_learning_rates_are_checked(rate: float) -> None:
-    for settings in (FitBaseConfig, FitCompressorConfig):
-        with pytest.raises(CsiAuditError, match=f"learning_rate must be positive; got {rate}"):
-            settings(data="users.h5", learning_rate=rate)
+    message = f"learning_rate must be positive; got {rate}"
+    with pytest.raises(CsiAuditError, match=message):
+        FitCompressorConfig(data="users.h5", learning_rate=rate)
+    with pytest.raises(CsiAuditError, match=message):
+        FitBaseConfig(data=("users.h5",), learning_rate=rate)
 
 
 def test_devices_are_checked() -> None:
     with pytest.raises(CsiAuditError, match="devices must be at least 1; got 0"):
-        FitBaseConfig(data="users.h5", devices=0)
+        FitBaseConfig(data=("users.h5",), devices=0)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,16 @@ def test_last_block_is_what_is_left(tmp_path: Path) -> None:
     assert len(found.x.unique()) == 20  # every block has random numbers of its own
 
 
+def test_another_name_may_share_the_random_streams(tmp_path: Path) -> None:
+    first = draw(tmp_path, 10, Noise())
+    again = draw_in_blocks(
+        Noise(), 10, name="other", block=4, seed=0, stream="base", store=BlockStore(tmp_path)
+    )
+    assert torch.equal(again.x, first.x)
+    assert (tmp_path / "state" / "other-0002.npz").is_file()
+    assert not torch.equal(draw(tmp_path, 10, Noise(), name="third").x, first.x)
+
+
 def test_nothing_is_drawn_twice(tmp_path: Path) -> None:
     first, again = draw(tmp_path, 10, Noise()), Noise()
     assert torch.equal(draw(tmp_path, 10, again).x, first.x)

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from channels import ChannelSet, write_channels
+from csi_audit.base import load_base
 from csi_audit.command_line import main
 from csi_audit.run_state import read_arrays
 
@@ -89,31 +90,52 @@ def writing(folder: Path, part: str) -> bool:
     )
 
 
+@pytest.mark.parametrize("adapted", [False, True])
 def test_fit_base_survives_kills(
-    tmp_path: Path, processes: ForkServerContext, draw_users: Callable[..., ChannelSet]
+    adapted: bool,
+    tmp_path: Path,
+    processes: ForkServerContext,
+    draw_users: Callable[..., ChannelSet],
+    tiny_base: Path,
 ) -> None:
+    """The fidelity figures on the way, which the card keeps, are the same too. Adapting trains
+    twice: the kills come in both trainings."""
     for seed, (name, n) in enumerate((("train", 200), ("val", 60))):
         write_channels(tmp_path / f"{name}.h5", draw_users(n, seed=seed))
 
     def arguments(out: str) -> list[str]:
-        settings = ["--steps", "150", "--block_steps", "5", "--batch_size", "16", "--device", "cpu"]
+        steps = ["--steps", "60" if adapted else "150", "--block_steps", "5"]
+        settings = [*steps, "--batch_size", "16", "--device", "cpu"]
         data = [str(tmp_path / "train.h5"), "--validation", str(tmp_path / "val.h5")]
-        return ["fit-base", *data, "--out", str(tmp_path / out), *settings]
+        more = ["--fidelity_samples", "16", *(["--adapt", str(tiny_base)] if adapted else [])]
+        return ["fit-base", *data, "--out", str(tmp_path / out), *settings, *more]
 
     finish(processes, arguments("whole"))
     chance, folder = random.Random(1), tmp_path / "killed"
-    killed = 0
-    for changes in range(KILLS):  # the first kill comes before any checkpoint
-        moment = Moment(
-            lambda: written(folder / "last.ckpt"), min(changes, 2), chance.uniform(0.0, 0.05)
+    trainings, kills = (("", "scratch"), 2) if adapted else (("",), KILLS)
+    for place in trainings:
+        state = folder / place / "last.ckpt"
+        killed = 0
+        for changes in range(kills):  # the first kill comes before any checkpoint
+            moment = Moment(lambda: written(state), min(changes, 2), chance.uniform(0.0, 0.05))  # noqa: B023
+            killed += kill_when(processes, arguments("killed"), moment)
+        mid_write = kill_when(
+            processes,
+            arguments("killed"),
+            lambda: writing(state.parent, "last.ckpt"),  # noqa: B023
         )
-        killed += kill_when(processes, arguments("killed"), moment)
-    mid_write = kill_when(processes, arguments("killed"), lambda: writing(folder, "last.ckpt"))
+        assert killed == kills, "a kill came too late to test anything"
+        assert mid_write, "no kill hit the writing of a checkpoint"
+        if place != trainings[-1]:  # on to the next training, which the first kill waits for
+            kill_when(processes, arguments("killed"), (folder / trainings[-1]).is_dir)
     finish(processes, arguments("killed"))
-    assert killed == KILLS, "a kill came too late to test anything"
-    assert mid_write, "no kill hit the writing of a checkpoint"
-    for name in ("best.safetensors", "base.safetensors"):
-        assert (tmp_path / "whole" / name).read_bytes() == (folder / name).read_bytes()
+    for place in trainings:
+        for name in ("best.safetensors", "base.safetensors"):
+            whole = (tmp_path / "whole" / place / name).read_bytes()
+            assert whole == (folder / place / name).read_bytes()
+    card = load_base(folder / "base.safetensors").card
+    assert len(card["fidelity"]["curve"]) >= 8
+    assert ("adapted_from" in card) is adapted
 
 
 def test_run_survives_kills(
@@ -129,6 +151,7 @@ def test_run_survives_kills(
         spec = f"{own_code}:Half"
         files = ["--data", str(tmp_path / "users.h5"), "--base", str(tiny_base)]
         sizes = ["--n_base", "1600", "--block", "20", "--steps", "30", "--batch_size", "20"]
+        sizes += ["--tail_method", "counting"]
         guided = ["--issgm", spec, "--n_issgm", "20", "--issgm_steps", "30"]
         named = ["--compressor", spec, "--out", str(tmp_path / out)]
         return ["run", *files, *named, *sizes, *guided]

@@ -381,6 +381,26 @@ def test_budgets_end_the_work() -> None:
 
 
 @pytest.mark.unit
+def test_precision_may_be_judged_at_another_threshold() -> None:
+    """Runs go to `deepest`, and more are made until P at the judged threshold is precise enough."""
+
+    def runs(judged: float) -> ReplicatedTail:
+        budget = Budget(runs=2, coef_var=0.1, evaluations=10**6)
+        curve: ReplicatedTail = simulation(deepest=1e-4).tail(
+            Plane(), judged=judged, budget=budget, seed=0
+        )[0]
+        return curve
+
+    near, far = runs(tau(0.1)), runs(tau(1e-3))
+    assert len(near.runs) < len(far.runs)
+    for curve in (near, far):
+        assert curve.runs[0].reach == pytest.approx(1e-4, rel=0.01)
+    found = far.exceedance(tau(1e-3))
+    assert found.std_error is not None
+    assert found.std_error <= 0.1 * found.value
+
+
+@pytest.mark.unit
 def test_a_killed_run_goes_on_from_its_last_level(tmp_path: Path) -> None:
     def work(folder: str, *, levels: int = 99) -> tuple[ReplicatedTail, Tensor, int]:
         class Killed(SubsetSimulation):

@@ -31,6 +31,7 @@ from csi_audit.summary import (
     drop_notes,
     issgm_entry,
     realism,
+    tail_ratios,
     thresholds,
 )
 from reports.schema import CompressorRow
@@ -280,6 +281,19 @@ def test_realism_names_a_base_that_is_off(evidence: Evidence) -> None:
     }
     rows = realism(replace(evidence, base=replace(evidence.base, losses=worse)))
     assert [(item.ks, item.verdict) for item in rows[:2]] == [(1.0, "off")] * 2
+
+
+def test_tail_ratios_stand_at_each_compressors_own_threshold(
+    evidence: Evidence, draw_users: Callable[..., ChannelSet]
+) -> None:
+    for channels, dropped in ((evidence.channels, True), (draw_users(N_REAL, seed=1), False)):
+        rows = tail_ratios(replace(evidence, channels=channels), 0.9)
+        assert [row.label for row in rows] == ["NMSE of Half", "NMSE of Quarter"]
+        assert [row.real_beyond for row in rows] == [N_REAL // 10] * 2
+        own = np.sort(evidence.real.nmse("Half"))[-(N_REAL // 10)]
+        assert rows[0].tau == own
+        assert rows[0].base_beyond == (evidence.base.nmse("Half") >= own).sum()
+        assert (rows[0].design_effect is not None) is dropped
 
 
 def test_drop_notes_without_drops(
