@@ -1,6 +1,6 @@
 """Which network for the base model, and how trained? Candidates at equal wall time on one thread.
 
-Each candidate differs in one thing from the bundled recipe. It is timed for a few steps, then
+Each candidate differs in one thing from what fit-base takes. It is timed for a few steps, then
 trained by the real harness for the number of steps that fills the time, and compared by validation
 loss, evaluations per second and the KS distance of the KLT's distortion on validation.
 
@@ -22,8 +22,9 @@ from compressors import in_audit_space, load_compressor
 from compressors.optimizers import OptimizerName, build_optimizer
 from compressors.plans import Plan
 from csi_audit.base import Base, build_denoiser, coefficient_variance
-from csi_audit.base_training import BaseRecipe, Weighting, fit_base
+from csi_audit.base_training import BaseRecipe, fit_base
 from csi_audit.configs import BASE_PLAN
+from csi_audit.error_forecast import Weighting
 from csi_audit.losses import NmseLoss, in_blocks
 from csi_audit.networks import NetworkSpec
 from csi_audit.sampling import BaseSampler
@@ -34,7 +35,7 @@ BLOCK_STEPS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A recipe under comparison; what is not said is the bundled base's.
+    """A recipe under comparison; what is not said is what fit-base takes.
 
     Attributes:
         change: What differs, for the table.

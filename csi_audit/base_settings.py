@@ -6,7 +6,9 @@ from typing import Literal
 from channels.channel_set import ChannelSet
 from channels.support import CsiAuditError
 from channels.unions import join_channels
+from compressors.optimizers import OptimizerName
 from csi_audit.configs import BASE_PLAN, Device, ReadingConfig
+from csi_audit.error_forecast import Weighting
 from csi_audit.setting_checks import at_least, check_rate
 
 
@@ -30,6 +32,10 @@ class FitBaseConfig(ReadingConfig):
         batch_size: Users a step and device; None chooses.
         learning_rate: Peak learning rate, taken as it is, with `adapt` for both trainings; None
             takes the usual, and a quarter of it for a base that begins with `adapt`.
+        optimizer: "muon", or "adamw", which wants a lower learning rate (4e-3 made the bundled
+            base).
+        weighting: "forecast" lets channels with small and with large errors count alike; "even"
+            takes the plain mean.
         patience: Blocks after which to stop when the validation loss has stood 0.5 % above its best
             throughout; None trains all steps. A loss that merely stands still stops nothing.
         fidelity_samples: Base samples that each of the fidelity figures on the way is taken from;
@@ -51,6 +57,8 @@ class FitBaseConfig(ReadingConfig):
     block_steps: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
+    optimizer: OptimizerName = BASE_PLAN.optimizer
+    weighting: Weighting = "forecast"
     patience: int | None = 6
     fidelity_samples: int = 256
     precision: Literal["bf16-mixed", "32-true"] = BASE_PLAN.precision

@@ -1,6 +1,6 @@
 """How large a base model to train, and how long: what `fit-base` chooses from the data, in words.
 
-The bundled base fixes the scale: 16,000 users of 32 antennas and 32 delay taps by `BASE_PLAN`.
+`BASE_PLAN` fixes the scale: what 16,000 users of 32 antennas and 32 delay taps take.
 """
 
 import math

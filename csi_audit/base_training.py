@@ -7,7 +7,7 @@ with the weights of another, for a new scenario with few users.
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,11 +32,10 @@ from csi_audit.configs import BASE_PLAN
 from csi_audit.denoising_training import DenoisingModule, NoiseRange
 from csi_audit.devices import is_writing_process, wait_for_all
 from csi_audit.diffusion import PreconditionedDenoiser
-from csi_audit.error_forecast import ErrorForecast
+from csi_audit.error_forecast import ErrorForecast, Weighting
 from csi_audit.networks import NetworkSpec
 from csi_audit.quick_fidelity import STEPS, QuickFidelity
 
-Weighting = Literal["forecast", "even"]
 PATIENCE = 6
 """Blocks of a risen validation loss after which a training is stopped, unless said otherwise."""
 FIDELITY_FIGURES = 8

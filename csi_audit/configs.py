@@ -22,7 +22,7 @@ BASE_PLAN = Plan(
     optimizer="muon",
     precision="bf16-mixed",
 )
-"""How the bundled base model was trained."""
+"""What fit-base takes for 16,000 users. The card of the bundled base says how that was made."""
 
 Device = Literal["auto", "cpu", "cuda"]
 _MAX_DB = 200

@@ -10,8 +10,12 @@ and leaves the minimiser where it was: u is a function of x_sigma and sigma alon
 posterior mean E[x0 | x_sigma] is best under any positive weight.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
+
+Weighting = Literal["forecast", "even"]
 
 _LEAST, _MOST = -5.0, 1.0  # of log u inside a weight
 

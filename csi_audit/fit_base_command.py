@@ -45,6 +45,7 @@ def fit_base_model(settings: FitBaseConfig) -> None:
     recipe = base_training.BaseRecipe(
         network=sizes.network,
         plan=_plan(settings, sizes),
+        weighting=settings.weighting,
         patience=settings.patience,
         fidelity_samples=settings.fidelity_samples,
     )
@@ -132,7 +133,13 @@ def _sizes(settings: FitBaseConfig, channels: ChannelSet, start: Base | None) ->
 def _plan(settings: FitBaseConfig, sizes: BaseSizes) -> Plan:
     """The chosen plan with the other settings of the command."""
     rate = sizes.plan.learning_rate if settings.learning_rate is None else settings.learning_rate
-    return replace(sizes.plan, learning_rate=rate, precision=settings.precision, seed=settings.seed)
+    return replace(
+        sizes.plan,
+        learning_rate=rate,
+        optimizer=settings.optimizer,
+        precision=settings.precision,
+        seed=settings.seed,
+    )
 
 
 def _say_result(console: Console, base: Base) -> None:

@@ -417,11 +417,11 @@ def test_split_without_drops_is_by_user(
 
 
 @unit
-def test_two_drops_give_one_to_each_side(
+def test_two_drops_are_too_few_to_keep_one_out(
     draw_users: Callable[..., ChannelSet], tmp_path: Path
 ) -> None:
     one, other, *_ = split(written(tmp_path, draw_users(10), torch.arange(10) // 7))
-    assert {frozenset(one), frozenset(other)} == {frozenset(range(7)), frozenset(range(7, 10))}
+    assert sorted([len(one), len(other)]) == [1, 9]  # one user, whichever drop it is of
 
 
 @unit

@@ -1,20 +1,24 @@
 """`csi-audit fit-base`: what it passes on, prints and writes, on 8 x 8 channels."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import csi_audit
 from channels import ChannelSet, write_channels
 from csi_audit import adaptation_training, base_training
 from csi_audit.base import Base, load_base
-from csi_audit.command_line import EXIT_BAD_INPUT, EXIT_OK, main
+from csi_audit.base_sizes import choose_sizes
+from csi_audit.command_line import EXIT_BAD_INPUT, EXIT_OK, _parse, main
 from csi_audit.configs import BASE_PLAN
 from csi_audit.devices import is_first_process
+from csi_audit.fit_base_command import _plan
 
 unit = pytest.mark.unit
 SMALL = ["--steps", "8", "--block_steps", "2", "--batch_size", "16", "--fidelity_samples", "16"]
@@ -178,25 +182,47 @@ def test_two_processes_train_one_base(
         write_channels(tmp_path / f"{name}.h5", draw_users(n, seed=seed))
     files = [str(tmp_path / "train.h5"), "--validation", str(tmp_path / "val.h5")]
 
-    def words(devices: str) -> list[str]:
-        out = ["--out", str(tmp_path / devices), "--devices", devices]
-        return ["fit-base", *files, *out, *SMALL, "--device", "cpu"]
+    def words(devices: str, *, out: str) -> list[str]:
+        where = ["--out", str(tmp_path / out), "--devices", devices]
+        return ["fit-base", *files, *where, *SMALL, "--device", "cpu"]
 
     done = subprocess.run(
-        [sys.executable, "-m", "csi_audit.command_line", *words("2")],
+        [sys.executable, "-m", "csi_audit.command_line", *words("2", out="2")],
         cwd=repository_root,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Base model: ") == done.stdout.count("Block 4/4") == 1
-    assert main(words("1")) == EXIT_OK
+    assert main(words("1", out="1")) == EXIT_OK
     cards = [load_base(tmp_path / name / "base.safetensors").card for name in ("1", "2")]
     one, two = (card["validation_loss"] for card in cards)
     assert len(cards[1]["curve"]) == 4
     assert "devices" not in cards[0]
     assert cards[1]["devices"] == 2
     assert [card["samples_seen"] // card["selected_step"] for card in cards] == [16, 32]
-    assert main([*words("1")[:-6], *words("2")[-6:], "--devices", "1"]) == EXIT_BAD_INPUT
+    assert main(words("1", out="2")) == EXIT_BAD_INPUT  # another training
     assert two == pytest.approx(one, rel=0.05)
     assert two != one
+
+
+@pytest.mark.unit
+def test_the_command_of_the_readme_makes_the_bundled_base() -> None:
+    """Plan and weighting of its card; only its users are not at hand here."""
+    text = (Path(csi_audit.__file__).parent / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"```\ncsi-audit fit-base (umi_train.*?)```", text, re.DOTALL)
+    assert found is not None
+    settings = _parse(["fit-base", *found[1].replace("\\", "").split()])[1]
+    sizes = choose_sizes(
+        16_000,
+        (2, 32, 32),
+        default=BASE_PLAN,
+        steps=settings.steps,
+        block_steps=settings.block_steps,
+    )
+    card = load_base().card
+    plan = asdict(_plan(settings, sizes))
+    assert {key: plan[key] for key in card["plan"]} == card["plan"]
+    assert plan["optimizer"] == card["plan"].get("optimizer", "adamw")
+    assert settings.weighting == card.get("weighting", "even")
+    assert sizes.network.name == card["network"]["name"]
