@@ -118,13 +118,13 @@ def draw_tilted(case: Tilted, method: str, generator: torch.Generator) -> Weight
         case.weight, case.base.variance, draws=SMOOTHING, generator=generator
     )
     if method == "calibrated SMC":
-        twist = calibrated(case, pilot.x, generator)
+        twist = fit_twist(case, pilot.x, generator)
     samples = case.twisted(twist)(own.tilted, generator=generator)
     e_p = mean_estimate(log_l_in_blocks(case.counting, pilot.x).exp().numpy())
     return samples.compared_with(e_p)
 
 
-def calibrated(case: Tilted, pilot_x0: Tensor, generator: torch.Generator) -> Twist:
+def fit_twist(case: Tilted, pilot_x0: Tensor, generator: torch.Generator) -> Twist:
     """The twist fitted to the pilot.
 
     Raises:

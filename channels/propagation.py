@@ -88,6 +88,7 @@ class SectorPattern:
     back_db: float = 30.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "boresight_deg", tuple(self.boresight_deg))  # of a list in YAML
         if not 0 < self.width_deg <= 180:
             raise CsiAuditError(f"width_deg must lie in (0, 180]; got {self.width_deg}.")
         if not (math.isfinite(self.back_db) and self.back_db > 0):
