@@ -65,11 +65,12 @@ class _Sink:
 
 
 @contextmanager
-def hdf5_output(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+def hdf5_output(path: str | os.PathLike[str], *, head: bytes = b"") -> Iterator[h5py.File]:
     """HDF5 file for writing; it takes the place of an older one only when it is whole.
 
     Args:
         path: Target file.
+        head: What stands before the HDF5 data, 512 bytes as in MATLAB files; none by default.
     Yields:
         The open file.
     Raises:
@@ -78,8 +79,11 @@ def hdf5_output(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     with atomic_write(path) as temporary, open(temporary, "w+b", buffering=0) as raw:
         sink = _Sink(raw)
         try:
-            with h5py.File(sink, "w") as file:
+            with h5py.File(sink, "w", userblock_size=len(head)) as file:
                 yield file
+            if head:
+                sink.seek(0)
+                sink.write(memoryview(head))
         finally:
             if sink.error is not None:
                 raise sink.error

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from channels.channel_set import ChannelSet
+from channels.channel_set import ChannelSet, Source
 from channels.run_folder import claim_folder
 from channels.shuffled import training_users, validation_users
 from channels.support import CsiAuditError
 from channels.symmetry import random_symmetry
+from channels.unions import JoinedSource
 from compressors.audit_space import in_audit_space
 from compressors.bit_matched import BIT_MATCHED, fit_to_bits
 from compressors.half_precision import rounded_to_half
@@ -133,6 +134,7 @@ def fit_compressor(
     else:
         claim_folder(folder, described)
     described["users"] = {"train": len(channels), "validation": len(x_validation)}
+    described["scenarios"] = known_scenarios(channels.source)
     moved_db = round_to_half(network, x_validation)
     described["float16_moves_nmse_by_db"] = moved_db
     card = _card(described, network, training, x, x_validation)
@@ -142,6 +144,12 @@ def fit_compressor(
     half = moved_db is not None
     save_compressor(path, network, spec, card=card, circumstances=spent, half=half)
     return path
+
+
+def known_scenarios(source: Source) -> list[str]:
+    """Scenarios that training channels are of, as far as their files say; several of a mixture."""
+    parts = source.parts if isinstance(source, JoinedSource) else (source,)
+    return sorted({part.scenario for part in parts if part.scenario})
 
 
 @torch.inference_mode()

@@ -10,19 +10,21 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from channels.support import CsiAuditError, did_you_mean
+from csi_audit.base_settings import FitBaseConfig
+from csi_audit.comparison_settings import CompareConfig
 from csi_audit.configs import (
     ConvertConfig,
     DemoConfig,
-    FitBaseConfig,
     FitCompressorConfig,
     GenerateConfig,
     InspectConfig,
     ReportConfig,
     RunConfig,
 )
+from csi_audit.hardening_settings import HardenConfig
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
-_RESUMABLE = ("demo", "run", "fit-base", "fit-compressor")
+_RESUMABLE = ("demo", "run", "fit-base", "fit-compressor", "check-base", "compare", "harden")
 _NUMBERS = ("panel", "tau_db", "ratio", "bits")  # lists of numbers; all others are names
 
 
@@ -44,7 +46,18 @@ class _Command:
 
 
 def _commands() -> dict[str, _Command]:
-    from csi_audit import channel_commands, commands, compressor_commands, verify_command
+    from csi_audit import (
+        base_commands,
+        channel_commands,
+        commands,
+        comparison_command,
+        compressor_commands,
+        export_command,
+        fit_base_command,
+        gate_command,
+        hardening_command,
+        verify_command,
+    )
 
     return {
         "demo": _Command(
@@ -66,10 +79,19 @@ def _commands() -> dict[str, _Command]:
             GenerateConfig, channel_commands.generate, None, "simulate channels by 3GPP TR 38.901"
         ),
         "fit-base": _Command(
-            FitBaseConfig, commands.fit_base_model, "data", "train the base model of channels"
+            FitBaseConfig,
+            fit_base_command.fit_base_model,
+            "data",
+            "train the base model of channels",
         ),
         "fit-compressor": _Command(
             FitCompressorConfig, commands.fit_neural_compressor, "data", "train a compressor"
+        ),
+        "check-base": _Command(
+            base_commands.CheckBaseConfig,
+            base_commands.check_base_model,
+            "base",
+            "say how close a base model's law is to that of real channels",
         ),
         "check-compressor": _Command(
             compressor_commands.CheckCompressorConfig,
@@ -84,6 +106,30 @@ def _commands() -> dict[str, _Command]:
             "measure published checkpoints beside their published figures",
         ),
         "run": _Command(RunConfig, commands.run, None, "audit compressors on a channel file"),
+        "compare": _Command(
+            CompareConfig,
+            comparison_command.compare_compressors,
+            "runs",
+            "set several compressors side by side on the same channels",
+        ),
+        "gate": _Command(
+            gate_command.GateConfig,
+            gate_command.gate_result,
+            "result",
+            "pass or fail a result against limits, or against an older one, for CI",
+        ),
+        "export-failures": _Command(
+            export_command.ExportConfig,
+            export_command.export_failures,
+            "run",
+            "write the failure channels of a run with their weights",
+        ),
+        "harden": _Command(
+            HardenConfig,
+            hardening_command.harden,
+            "compressor",
+            "fine-tune a compressor on channels it does badly on",
+        ),
         "report": _Command(
             ReportConfig, commands.report, "run", "write the report of a finished run again"
         ),
@@ -145,9 +191,10 @@ def _settings(name: str, command: _Command, rest: list[str]) -> Any:
 
 
 def _rewritten(rest: list[str], command: _Command) -> list[str]:
-    """Bare first words become the positional flag; repeated list flags become one list."""
+    """Bare first words become the positional flag, bare switches true, repeated flags one list."""
     words = list(rest)
     lists: dict[str, list[str]] = {name: [] for name in _list_fields(command.settings)}
+    switches = [name for name, kind in get_type_hints(command.settings).items() if kind is bool]
     bare: list[str] = []
     while command.positional is not None and words and not words[0].startswith("-"):
         bare.append(f"--{command.positional}={words.pop(0)}")
@@ -159,7 +206,9 @@ def _rewritten(rest: list[str], command: _Command) -> list[str]:
         word = words.pop(0)
         flag, equals, value = word.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
-        if not (flag.startswith("--") and name in lists):
+        if name in switches and not equals and not (words and not words[0].startswith("--")):
+            kept.append(f"--{name}=true")
+        elif not (flag.startswith("--") and name in lists):
             kept.append(word.replace(flag, f"--{name}", 1) if flag.startswith("--") else word)
         elif equals:
             lists[name].append(value)

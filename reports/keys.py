@@ -9,9 +9,12 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reports.fidelity_keys import TAIL_RATIO, below
+from reports.mode_keys import MODE_ESTIMATES, MODE_KEYS
 from reports.schema import Result
+from reports.tail_keys import ESTIMATES_AT, TAIL_KEYS
 
-_ESTIMATE = {
+ESTIMATE_KEYS = {
     "value": "Point estimate, in the unit of the quantity; probabilities lie in [0, 1].",
     "std_error": "Standard error in the same unit; null when unknown.",
     "interval": "Two-sided confidence interval [lo, hi]; null when none can be given.",
@@ -39,9 +42,11 @@ _OWN = {
     "base": "The base law p: the trained diffusion model whose samples are audited.",
     "base.sha256": "SHA-256 of the base model's weights; null without a base model.",
     "base.fidelity": "Largest KS distance to the real channels, by kind of quantity.",
-    "base.verdict": "'credible', 'misses' or 'not checked': the outcome of the realism gate.",
+    "base.verdict": "'credible', 'misses', 'cannot tell' or 'not checked': the outcome of the "
+    "realism gate.",
     "base.name": "Name of the base model.",
     "base.n_samples": "Number of base samples drawn.",
+    "base.rule": "Thresholds of the realism gate at these sizes, in words.",
     "tau": "Failure thresholds: a channel fails when its NMSE exceeds tau.",
     "tau[].label": "Short name of the threshold; tails refer to it.",
     "tau[].nmse_db": "The threshold [dB]; null where each compressor has its own.",
@@ -70,7 +75,8 @@ _OWN = {
     "compressors[].estimates.tails": "P(NMSE > tau), one entry per threshold.",
     "compressors[].estimates.tails[].threshold": "Label of the threshold in 'tau'.",
     "compressors[].estimates.tails[].nmse_db": "The threshold used for this compressor [dB].",
-    "compressors[].estimates.tails[].base": "P(NMSE > tau) on base samples; null without any.",
+    "compressors[].estimates.tails[].base": "P(NMSE > tau) under the base law, by its 'method'; "
+    "null without base samples.",
     "compressors[].estimates.tails[].real": "P(NMSE > tau) on real channels; null without any.",
     "compressors[].estimates.tails[].agreement": "'agree', 'differ' or 'cannot tell': the "
     "interval of the difference holds 0 and the ratio is known within a factor of 2; it leaves "
@@ -109,6 +115,7 @@ _OWN = {
     "realism[].n_real": "Real channels compared.",
     "realism[].limit": "Largest acceptable KS distance; null without a limit.",
     "realism[].verdict": "'within chance', 'off by little', 'off' or 'not checked'.",
+    "tail_ratios": "Tail probabilities of each compressor, base samples over real channels.",
     "cost": "What the audit spent.",
     "cost.denoiser_evaluations": "Evaluations of the denoiser, one sample each; null if unknown.",
     "cost.seconds": "Wall time [s]; null if unknown.",
@@ -127,10 +134,14 @@ _ESTIMATES_AT = (
     "compressors[].estimates.tails[].base",
     "compressors[].estimates.tails[].real",
     "compressors[].estimates.issgm.e_q",
+    *ESTIMATES_AT,
+    *MODE_ESTIMATES,
 )
 
-KEYS: Mapping[str, str] = _OWN | {
-    f"{path}.{key}": sentence for path in _ESTIMATES_AT for key, sentence in _ESTIMATE.items()
+_PARTS = (_OWN, TAIL_KEYS, MODE_KEYS, below("tail_ratios[]", TAIL_RATIO))
+
+KEYS: Mapping[str, str] = {key: text for part in _PARTS for key, text in part.items()} | {
+    f"{path}.{key}": sentence for path in _ESTIMATES_AT for key, sentence in ESTIMATE_KEYS.items()
 }
 """Sentence by dotted path of every key in `result.json`."""
 

@@ -17,11 +17,14 @@ import jinja2
 
 from channels.run_folder import leftovers
 from channels.support import CsiAuditError, write_text_atomic
+from reports.check_tables import ratio_cells
 from reports.estimates import Estimate, format_estimate, proportion
 from reports.figure_data import ReportArrays
 from reports.gallery import Picture, draw_gallery
+from reports.mode_words import mode_section
 from reports.schema import CompressorRow, IssgmEntry, Result, Threshold
 from reports.tables import plain_title, result_table, threshold_title
+from reports.tail_words import decision_lines, tail_section
 from reports.words import (
     UNKNOWN,
     answer,
@@ -54,7 +57,7 @@ def write_report(result: Result, arrays: ReportArrays | None, folder: str | Path
     page = render_page(result, pictures)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        _replace_figures(target / "figures", pictures)
+        replace_figures(target / "figures", pictures)
     except OSError as error:
         raise CsiAuditError(
             f"{target} cannot be written: {error.strerror or error}. Choose another folder."
@@ -65,7 +68,7 @@ def write_report(result: Result, arrays: ReportArrays | None, folder: str | Path
 
 def render_page(result: Result, pictures: Iterable[Picture] = ()) -> str:
     """The HTML text of the report, with as many pictures embedded as `EMBED_BYTES` allows."""
-    shown = _embedded(list(pictures))
+    shown = embedded_pictures(list(pictures))
     columns, rows = result_table(result)
     groups = _groups([column.group for column in columns])
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
@@ -88,7 +91,9 @@ def render_page(result: Result, pictures: Iterable[Picture] = ()) -> str:
         overview=[p for p in shown if p["section"] == "overview"],
         sections=[_section(row, shown) for row in result.compressors],
         realism=[(item, realism_phrase(item)) for item in result.realism],
+        ratios=[ratio_cells(ratio) for ratio in result.tail_ratios],
         realism_pictures=[p for p in shown if p["section"] == "realism"],
+        decisions=decision_lines(result),
         limits=_limits(result),
         unknown=UNKNOWN,
     )
@@ -105,11 +110,18 @@ def _section(row: CompressorRow, pictures: list[dict[str, str]]) -> dict[str, An
     return {
         "row": row,
         "klt": _klt_line(row),
-        "pictures": [p for p in pictures if p["compressor"] == row.name],
+        "pictures": _own(pictures, "compressor", row.name),
+        "modes": mode_section(row),
+        "mode_pictures": _own(pictures, "modes", row.name),
         "worst": [(item, share_text(item.share)) for item in row.worst],
         "issgm": [] if issgm is None else _issgm_lines(row.name, issgm, row.estimates.e_q),
         "remarks": _remarks(row),
+        "tail": tail_section(row),
     }
+
+
+def _own(pictures: list[dict[str, str]], section: str, name: str) -> list[dict[str, str]]:
+    return [p for p in pictures if p["section"] == section and p["compressor"] == name]
 
 
 def _klt_line(row: CompressorRow) -> str:
@@ -166,6 +178,8 @@ def _footnotes(result: Result) -> list[str]:
         "“agree”: the interval of the difference holds 0 and the ratio is known within a factor "
         "of 2; “differ”: it leaves out 0; “cannot tell”: too few failures to say.",
     ]
+    if any(tail.counted for row in result.compressors for tail in row.estimates.tails):
+        notes.append("† by subset simulation, not counted on the base samples.")
     losses = sorted({row.estimates.loss for row in result.compressors})
     weights = sorted({row.estimates.weight for row in result.compressors})
     if losses:
@@ -207,7 +221,7 @@ def _groups(names: list[str]) -> list[tuple[str, int]]:
     return spans
 
 
-def _embedded(pictures: list[Picture]) -> list[dict[str, str]]:
+def embedded_pictures(pictures: list[Picture]) -> list[dict[str, str]]:
     """Pictures for the template; `uri` is the image itself while the budget lasts, else a path."""
     used, shown = 0, []
     for picture in pictures:
@@ -226,7 +240,7 @@ def _embedded(pictures: list[Picture]) -> list[dict[str, str]]:
     return shown
 
 
-def _replace_figures(folder: Path, pictures: list[Picture]) -> None:
+def replace_figures(folder: Path, pictures: list[Picture]) -> None:
     """Write all figures beside `folder`, then put them in its place.
 
     The old ones are set aside until the new ones stand, and come back if those cannot.

@@ -14,11 +14,14 @@ from typing import Any, Literal
 
 from channels.support import CsiAuditError, write_text_atomic
 from reports.estimates import Estimate
+from reports.fidelity_items import TailRatio
+from reports.mode_schema import ModeReport, Stratum
 from reports.plain import from_plain, to_plain
+from reports.tail_schema import ChainFigures, Decision, GuidedEntry, LossTail
 
 SCHEMA_VERSION = 1
 
-Verdict = Literal["credible", "misses", "not checked"]
+Verdict = Literal["credible", "misses", "not checked", "cannot tell"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class BaseInfo:
     verdict: Verdict = "not checked"
     name: str = ""
     n_samples: int | None = None
+    rule: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +64,17 @@ class Threshold:
 
 @dataclass(frozen=True, kw_only=True)
 class Tail:
-    """P(NMSE > tau) of one compressor at one threshold, on base samples and on real channels."""
+    """P(NMSE > tau) of one compressor at one threshold, under the base law and on real channels.
+
+    `base` is the best figure there is; where it was not counted on the base samples, `counted` was.
+    """
 
     threshold: str
     nmse_db: float
     base: Estimate | None
     real: Estimate | None
     agreement: str
+    counted: Estimate | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +113,10 @@ class ImportanceEstimates:
     e_q: Estimate | None
     tails: tuple[Tail, ...] = ()
     issgm: IssgmEntry | None = None
+    curve: LossTail | None = None
+    guided: GuidedEntry | None = None
+    chains: tuple[ChainFigures, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +165,8 @@ class CompressorRow:
     bits_max: float | None = None
     n_side: int | None = None
     n_channel: int | None = None
+    modes: ModeReport | None = None
+    strata: tuple[Stratum, ...] = ()
 
     def mean_db(self, source: Literal["base", "real"]) -> float | None:
         """NMSE [dB]: averaged linearly over samples, then 10 log10; None when unknown."""
@@ -210,6 +224,7 @@ class Result:
     tau: tuple[Threshold, ...]
     compressors: tuple[CompressorRow, ...]
     realism: tuple[RealismItem, ...] = ()
+    tail_ratios: tuple[TailRatio, ...] = ()
     cost: Cost = Cost()
     warnings: tuple[str, ...] = ()
     audited_law: str = ""

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from reports.estimates import Estimate, format_parts
+from reports.mode_words import mode_line
 from reports.schema import CompressorRow, LossSummary, Result, Tail, Threshold
+from reports.tail_words import deepest_common, one_in, point_at
 from reports.words import UNKNOWN, answer, budget, decibel, number, scales
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ def markdown_summary(result: Result) -> str:
     for row in rows:
         lines += ["| " + " | ".join(_md(f"{c.text} {c.detail}".strip()) for c in row) + " |"]
     lines += ["", f"Audited law: {_md(result.audited_law or UNKNOWN)}"]
+    modes = [mode_line(row) for row in result.compressors]
+    lines += [f"- Failure mode: {_md(line)}" for line in modes if line]
     lines += [f"- Warning: {_md(warning)}" for warning in result.warnings]
     return "\n".join(lines) + "\n"
 
@@ -97,6 +101,10 @@ def _columns(result: Result) -> list[Column]:
             Column(group=group, title="base", help=f"On samples of the base law. {tau.origin}"),
             Column(group=group, title="agree?", help="Do base samples and real channels agree?"),
         ]
+    deep = deepest_common(result)
+    if deep is not None:
+        title, rule = f"{one_in(deep)} [dB]", "That share of the base law lies beyond."
+        columns.append(Column(group="NMSE exceeded by", title=title, help=rule))
     return [
         *columns,
         Column(group="Mean loss L", title="E_p[L]", help="Mean over the base law."),
@@ -119,6 +127,10 @@ def _row(result: Result, row: CompressorRow) -> list[Cell]:
     cells = [Cell(text=row.name)]
     for tau in result.tau:
         cells += _tail_cells(result, tails.get(tau.label), tau)
+    deep = deepest_common(result)
+    point = None if deep is None else point_at(row, deep)
+    if point is not None:
+        cells.append(_doubtful(result, _level_cell(point.base)))
     several = len({other.estimates.loss for other in result.compressors}) > 1
     loss = f" {row.estimates.loss}" if several else ""
     means = (_named(row.estimates.e_p, loss), _named(row.estimates.e_q, loss))
@@ -136,9 +148,21 @@ def _tail_cells(result: Result, tail: Tail | None, tau: Threshold) -> list[Cell]
     verdict = tail.agreement if tail.base and tail.real else UNKNOWN
     return [
         estimate_cell(tail.real, percent=True),
-        _doubtful(result, estimate_cell(tail.base, percent=True)),
+        _doubtful(result, _base_cell(tail)),
         Cell(text=verdict, detail=at, tone=_TONES.get(verdict, "")),
     ]
+
+
+def _base_cell(tail: Tail) -> Cell:
+    """P under the base law, marked where it was not counted on the base samples."""
+    cell = estimate_cell(tail.base, percent=True)
+    return cell if tail.counted is None else replace(cell, text=f"{cell.text} †")
+
+
+def _level_cell(estimate: Estimate | None) -> Cell:
+    """A level in dB with true minus signs."""
+    cell = estimate_cell(estimate)
+    return replace(cell, text=cell.text.replace("-", "−"), detail=cell.detail.replace("-", "−"))
 
 
 def estimate_cell(estimate: Estimate | None, *, percent: bool = False) -> Cell:

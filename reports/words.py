@@ -4,18 +4,31 @@ Everything is built from a `Result`; nothing is computed here beyond choosing wh
 plain: escaping is the page's business.
 """
 
+import math
 from collections.abc import Sequence
 
 from reports.estimates import Estimate, agree, format_estimate
-from reports.schema import CompressorRow, RealismItem, Result, Tail, Threshold, WorstFeature
+from reports.fidelity_items import TailRatio
+from reports.mode_names import mode_verdict
+from reports.schema import (
+    CompressorRow,
+    RealismItem,
+    Result,
+    Tail,
+    Threshold,
+    Verdict,
+    WorstFeature,
+)
 
 UNKNOWN = "unknown"
+_ALIKE = "The base law cannot be told from the real channels"
 _SPECIAL = 3.0  # standard errors from which a feature of the worst channels is worth a sentence
 
 
 def answer(result: Result) -> tuple[str, str, str]:
-    """Three sentences: who fails most often, whether to trust it, what the worst channels are."""
-    return failure_sentence(result), trust_sentence(result), worst_sentence(result)
+    """Three sentences: who fails most often, whether to trust it, what the failing channels are."""
+    special = mode_sentence(result) or worst_sentence(result)
+    return failure_sentence(result), trust_sentence(result), special
 
 
 def failure_sentence(result: Result) -> str:
@@ -76,32 +89,106 @@ def budget_sentence(rows: Sequence[CompressorRow]) -> str:
 
 
 def trust_sentence(result: Result) -> str:
-    """Whether the base law can stand for the real channels, with the KS distances that say so."""
+    """Whether the base law can stand for the real channels, with the figures that say so."""
+    verdict = result.base.verdict
     rows = [item for item in result.realism if item.kind == "distortion" and item.ks is not None]
-    if not rows or result.base.verdict == "not checked":
+    if not rows or verdict == "not checked":
         if not result.base.n_samples:
             return "There is no base law here: every figure is counted on the real channels."
         return (
             "The base law was not checked against real channels, so the figures below hold for "
             "the base law alone and may be far from the field."
         )
-    worst = max(rows, key=lambda item: item.ks or 0.0)
+    words = _agreements(result)
+    said = base_sentence(verdict, rows, result.tail_ratios, alike="differ" not in words)
+    if verdict == "misses":
+        return (
+            f"{said} Trust the columns counted on real channels; figures on base samples, and "
+            "E_q[L] with them, are indications only."
+        )
+    differs = verdict == "cannot tell" or not said.startswith(_ALIKE)
+    advice = " Where the columns differ, trust the one counted on real channels."
+    return f"{said} {_tally(words)}{advice if differs else ''}"
+
+
+def base_sentence(
+    verdict: Verdict,
+    items: Sequence[RealismItem],
+    ratios: Sequence[TailRatio] = (),
+    *,
+    alike: bool = True,
+) -> str:
+    """The verdict of `realism.base_verdict` in words: its figures, their thresholds.
+
+    Args:
+        verdict: As `base_verdict` gave it.
+        items: What was compared.
+        ratios: Tail ratios that took part.
+        alike: False where other figures tell the two apart, so that nothing more may be claimed.
+    """
+    checked = [item for item in items if item.kind == "distortion" and item.ks is not None]
+    if verdict == "not checked" or not checked:
+        return "The base law was not checked against real channels."
+    worst = max(checked, key=lambda item: item.ks or 0.0)
     numbers = (
         f"distortions on its samples and on real channels differ by a KS distance of at most "
         f"{worst.ks:.3f} ({worst.label}), where a perfect model would show {worst.floor_mean:.3f}"
     )
-    if result.base.verdict == "misses":
+    if verdict == "misses":
+        far = [ratio_words(ratio) for ratio in ratios if ratio.verdict == "off"]
+        tails = f"; {joined(far)}" if far else ""
         return (
-            f"The base law misses the real channels: {numbers} and at most {worst.limit:.2f} is "
-            "accepted. Trust the columns counted on real channels; figures on base samples, and "
-            "E_q[L] with them, are indications only."
+            f"The base law misses the real channels: {numbers}{tails}. {base_rule(items, ratios)}"
         )
-    words = _agreements(result)
-    if worst.verdict == "within chance" and "differ" not in words:
-        return f"The base law cannot be told from the real channels: {numbers}. {_tally(words)}"
+    if verdict == "cannot tell":
+        return (
+            "Whether the base law is close enough to the real channels cannot be told at these "
+            f"sizes: {numbers}. {base_rule(items, ratios)}"
+        )
+    if alike and all(item.verdict == "within chance" for item in checked):
+        return f"{_ALIKE}: {numbers}."
+    return f"The base law is close to the real channels but not equal to them: {numbers}."
+
+
+def base_rule(items: Sequence[RealismItem], ratios: Sequence[TailRatio] = ()) -> str:
+    """The thresholds of `realism.base_verdict` at the sizes at hand; "" where nothing was compared.
+
+    Their numbers are those of the distortion with the widest ones.
+    """
+    found = [
+        (item.limit, item.floor_95)
+        for item in items
+        if item.kind == "distortion" and item.limit is not None and item.floor_95 is not None
+    ]
+    if not found:
+        return ""
+    limit, floor = max(found, key=lambda pair: pair[0] + pair[1])
+    rule = (
+        f"Accepted is a KS distance of at most {max(limit, floor):.3f}, the larger of the limit "
+        f"{limit:.2f} and what chance shows of a perfect model; beyond {limit + floor:.3f}, their "
+        "sum, it is off"
+    )
+    if not ratios:
+        return f"{rule}."
+    common, rare = (
+        {ratio.limits for ratio in ratios if (ratio.share >= 0.01) is often}
+        for often in (True, False)
+    )
+    parts = [f"[{lo:g}, {hi:g}]" for lo, hi in sorted(common)]
+    parts += [f"[{lo:g}, {hi:g}] below 1 %" for lo, hi in sorted(rare)]
+    return f"{rule}, as is a tail ratio whose 95 % interval leaves out {joined(parts)}."
+
+
+def ratio_words(ratio: TailRatio) -> str:
+    """How often base samples reach the tail of the real channels, in a clause."""
+    where = f"the worst {share_text(ratio.share)} of real channels for {ratio.label}"
+    if ratio.ratio is None or ratio.tau is None or ratio.ratio.interval is None:
+        return f"{where} are none"
+    lo, hi = ratio.ratio.interval
+    level = decibel(10 * math.log10(ratio.tau)) if ratio.tau > 0 else number(ratio.tau)
     return (
-        f"The base law is close to the real channels but not equal to them: {numbers}. "
-        f"{_tally(words)} Where the columns differ, trust the one counted on real channels."
+        f"base samples are {ratio.ratio.value:.2f} [{lo:.2f}, {hi:.2f}] times as often among "
+        f"{where} (from {level} on)"
     )
 
 
@@ -120,6 +207,21 @@ def worst_sentence(result: Result) -> str:
     others = same_mode(result, row, first)
     also = f" The same feature leads for {joined(others)}." if others else ""
     return f"{group[0].upper()}{group[1:]} ({first.n_worst} channels) have {facts}.{also}"
+
+
+def mode_sentence(result: Result) -> str:
+    """The first failure mode of the compressor that fails most often; "" without any modes."""
+    threshold = main_threshold(result)
+    ranked = [row for row, _ in ranked_tails(result, threshold)] if threshold else []
+    for row in ranked or result.compressors:
+        if row.modes is not None and row.modes.modes:
+            first = row.modes.modes[0]
+            share = format_estimate(first.share, percent=True)
+            return (
+                f"{share} of the failures of {row.name} (NMSE above {decibel(row.modes.nmse_db)}) "
+                f"are of one kind: {lower_first(first.name)}. {mode_verdict(first, row.modes)}"
+            )
+    return ""
 
 
 def leading_worst(result: Result) -> tuple[CompressorRow | None, tuple[WorstFeature, ...]]:
@@ -256,7 +358,9 @@ def _both(tail: Tail) -> str:
     for estimate, whose in ((tail.real, "real channels"), (tail.base, "base samples")):
         if estimate is not None:
             share = _percent(estimate)
-            if share.startswith("none "):
+            if estimate is tail.base and tail.counted is not None:  # found by another method
+                parts.append(f"{share} of the base law")
+            elif share.startswith("none "):
                 parts.append(f"none of {estimate.n:,} {whose} {share[5:]}")
             else:
                 parts.append(f"{share} of {estimate.n:,} {whose}")

@@ -54,8 +54,8 @@ def test_users_and_labels_follow_each_other() -> None:
     assert both.source.scenario == "UMi"
     assert both.source.notices == ("set1.h5: notice 1", "set2.h5: notice 2")
     assert [part.sha256 for part in both.source.parts] == ["hash1", "hash2"]
-    folder = replace(one, source=replace(one.source, path="far/away/set1.h5"))
-    assert join_channels([folder, other]).source.identity() == {
+    folder = replace(other, source=replace(other.source, path="far/away/set2.h5"))
+    assert join_channels([one, folder]).source.identity() == {
         "name": "set1.h5 + set2.h5",
         "sha256": both.source.sha256,
     }

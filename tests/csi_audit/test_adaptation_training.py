@@ -111,6 +111,7 @@ def test_one_scale_for_all_losses(draw_users: Callable[..., ChannelSet], start: 
     users = draw_users(400, seed=1)
     measure = Yardstick(users, draw_users(400, seed=2), RECIPE)
     module = base_module(RECIPE, users, measure.x, measure.held, None)
+    assert isinstance(module.network, PreconditionedDenoiser)
     fresh = replace(start, denoiser=module.network)
     assert measure("wiener", fresh).validation_loss == pytest.approx(1.0, abs=0.1)
     assert measure("old", start).validation_loss > 1.1

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 import csi_audit
 from channels.support import CsiAuditError
-from csi_audit import channel_commands, commands
+from csi_audit import channel_commands, commands, fit_base_command
+from csi_audit.base_settings import FitBaseConfig
 from csi_audit.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, main
-from csi_audit.configs import FitBaseConfig, FitCompressorConfig, InspectConfig, RunConfig
+from csi_audit.configs import FitCompressorConfig, InspectConfig, RunConfig
 
 unit = pytest.mark.unit
 
@@ -38,7 +39,8 @@ def caught() -> Iterator[list[Any]]:
     found: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         for name in FUNCTIONS.values():
-            home = channel_commands if hasattr(channel_commands, name) else commands
+            homes = (channel_commands, fit_base_command, commands)
+            home = next(module for module in homes if hasattr(module, name))
             patch.setattr(home, name, found.append)
         yield found
 
@@ -69,10 +71,28 @@ def run(*arguments: str) -> Any:
 
 
 @unit
+def test_a_bare_switch_is_on() -> None:
+    words = ["--compressor", "klt-16"]
+    assert run(*words).double_steps is False
+    for switch in (["--double-steps"], ["--double_steps", "true"], ["--double-steps=true"]):
+        assert run(*switch, *words).double_steps is True
+        assert run(*words, *switch).double_steps is True
+    assert run("--double-steps", "false", *words).double_steps is False
+
+
+@unit
 def test_defaults_are_those_of_the_dataclass() -> None:
     assert run("--compressor", "klt-16") == RunConfig(data="users.h5", compressor=("klt-16",))
-    assert parsed("fit-base", "users.h5") == FitBaseConfig(data="users.h5")
+    assert parsed("fit-base", "users.h5") == FitBaseConfig(data=("users.h5",))
     assert parsed("fit-compressor", "users.h5") == FitCompressorConfig(data="users.h5")
+
+
+@unit
+def test_several_files_make_one_base() -> None:
+    found = parsed("fit-base", "a.h5", "b c.mat", "--validation", "v.h5", "--steps", "64")
+    wanted = FitBaseConfig(data=("a.h5", "b c.mat"), validation=("v.h5",), steps=64)
+    assert found == wanted
+    assert parsed("fit-base", "a.h5", "--adapt", "b.safetensors").adapt == "b.safetensors"
 
 
 @unit
@@ -181,12 +201,12 @@ def test_panel_is_a_list_with_or_without_brackets(panel: list[str]) -> None:
         (["inspect"], "the following arguments are required: data"),
         (["inspect", "a", "--panel", "2,x,16"], "panel must be 3 values, each a whole number; got"),
         (["inspect", "a", "--panel"], "--panel needs a value."),
-        (["fit-base", "a.h5", "b.h5"], "unrecognized arguments: b.h5"),
+        (["fit-compressor", "a.h5", "b.h5"], "unrecognized arguments: b.h5"),
         (["report"], "the following arguments are required: run"),
         (["fit_base", "u"], "there is no command 'fit_base'. Did you mean 'fit-base'?"),
         (
             ["xyz"],
-            "there is no command 'xyz'. Choose from: check-compressor, convert, demo, fit-base",
+            "there is no command 'xyz'. Choose from: check-base, check-compressor, ",
         ),
     ],
 )
@@ -292,7 +312,7 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         raise error
 
     monkeypatch.setattr(channel_commands, "inspect", stopped)
-    monkeypatch.setattr(commands, "fit_base_model", stopped)
+    monkeypatch.setattr(fit_base_command, "fit_base_model", stopped)
 
 
 @unit

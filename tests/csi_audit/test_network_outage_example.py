@@ -16,10 +16,10 @@ def test_the_example_of_a_network_outage(
     seeded_torch: None,
 ) -> None:
     run: Any = load_object(f"{repository_root / 'examples' / 'network_outage.py'}:main")
-    run(tmp_path, train_steps=2, n_train=100, steps=6, particles=100, runs=2, n_draws=2000)
+    run(tmp_path, train_steps=2, n_train=100, steps=16, particles=400, runs=2, n_draws=2000)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("P(joint outage), learned base law = ")
-    assert "subset simulation, 2 runs of 100 particles" in lines[0]
+    assert "subset simulation, 2 runs of 400 particles" in lines[0]
     assert lines[1].startswith("P(joint outage), the generator = ")
     probability = float(lines[0].split("= ")[1].split(" ")[0])
     assert 1e-6 < probability < 0.1

@@ -27,7 +27,7 @@ from reports import (
     write_report,
 )
 from reports.gallery import Picture, slug
-from reports.report import EMBED_BYTES, _replace_figures, render_page
+from reports.report import EMBED_BYTES, replace_figures, render_page
 from reports.tables import result_table
 
 pytestmark = pytest.mark.unit
@@ -214,7 +214,7 @@ def test_figures_are_there_at_every_moment(tmp_path: Path, monkeypatch: pytest.M
         for name in ("old", "new")
     )
     folder = tmp_path / "figures"
-    _replace_figures(folder, [old])
+    replace_figures(folder, [old])
     rename, seen = Path.rename, []
 
     def broken(self: Path, target: Path) -> Path:
@@ -225,7 +225,7 @@ def test_figures_are_there_at_every_moment(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(Path, "rename", broken)
     with pytest.raises(OSError, match="disk"):
-        _replace_figures(folder, [new])
+        replace_figures(folder, [new])
     assert seen == [["new.png", "old.png"]] * 2 + [["new.png", "old.png"]]
     assert [path.name for path in tmp_path.rglob("*.png")] == ["old.png"]
     assert [path.name for path in tmp_path.iterdir()] == ["figures"]
@@ -238,7 +238,7 @@ def test_figures_a_killed_report_left_are_swept(tmp_path: Path, dead_process: in
     others = [f".figures.{os.getppid()}.tmp", f".x.{dead_process}.tmp"]
     for name in others:
         (tmp_path / name).mkdir()
-    _replace_figures(tmp_path / "figures", [])
+    replace_figures(tmp_path / "figures", [])
     assert {path.name for path in tmp_path.iterdir()} == {"figures", *others}
 
 

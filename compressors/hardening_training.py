@@ -1,0 +1,226 @@
+"""Fine-tuning of a trained compressor on a mix of its channels and of channels it does badly on.
+
+    J(theta) = (1 - m) E_p[L_theta] + m E_q[L_theta],   q(x) = L_0(x)^gamma p(x) / Z
+
+L is the NMSE, L_0 that of the compressor as it came, m the share of importance samples. The loop,
+its checkpoints and its exact resume are compressors.harness_training's.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from channels.randomness import seeded_generator
+from channels.support import CsiAuditError
+from compressors.audit_space import in_audit_space
+from compressors.compressor_training import CompressorModule, round_to_half
+from compressors.harness_training import Training, train
+from compressors.klt import Klt
+from compressors.loading import NamedCompressor
+from compressors.metrics import nmse
+from compressors.neural import CompressorNetwork
+from compressors.plans import Plan
+from compressors.zoo import CompressorSpec, save_compressor
+
+_BLOCK = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardeningRecipe:
+    """How a compressor is hardened.
+
+    Attributes:
+        plan: Steps and rates.
+        power: gamma of q; 1 prefers channels in proportion to their NMSE.
+        mix: m, share of importance samples among the training channels; 0 is plain further
+            training, the control.
+        from_base: Share of the importance samples that are samples of the base model, the rest
+            being training users drawn by the same weights.
+        flip: Whether the array's flip is a symmetry of the channels: one row of antennas.
+    """
+
+    plan: Plan
+    power: float = 1.0
+    mix: float = 0.3
+    from_base: float = 0.5
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mix < 1:
+            raise CsiAuditError(f"mix must lie in [0, 1); got {self.mix}. 0.3 is usual.")
+        if not 0 < self.power <= 8:
+            raise CsiAuditError(f"power must lie in (0, 8]; got {self.power}. 1 is usual.")
+        if not 0 <= self.from_base <= 1:
+            raise CsiAuditError(f"from_base must lie in [0, 1]; got {self.from_base}.")
+
+    def importance_samples(self, n: int) -> int:
+        """m/(1-m) n, how many are mixed with n training channels."""
+        return round(self.mix / (1 - self.mix) * n)
+
+
+class HardeningModule(CompressorModule):
+    """The mean NMSE over the mixed channels; selected by J on real users that are kept out.
+
+    Args:
+        network: Under training.
+        plan: Steps and rates.
+        before: The compressor as it came, for the weights of the validation users.
+        mean_weight: Mean of L_0^gamma over these.
+        recipe: Share and power.
+    """
+
+    def __init__(
+        self,
+        network: CompressorNetwork,
+        plan: Plan,
+        *,
+        before: CompressorNetwork,
+        mean_weight: float,
+        recipe: HardeningRecipe,
+    ) -> None:
+        super().__init__(network, plan, augment=True, flip=recipe.flip)
+        self.__dict__["before"] = before  # no submodule: neither trained nor saved
+        self.mean_weight, self.recipe = mean_weight, recipe
+
+    def validation_loss(self, x: Tensor, *, generator: torch.Generator) -> dict[str, Tensor]:
+        error = nmse(x, in_audit_space(self.network)(x))
+        before = nmse(x.cpu(), in_audit_space(self.__dict__["before"])(x.cpu())).to(error.device)
+        weight = before.pow(self.recipe.power) / self.mean_weight
+        mixed = 1 - self.recipe.mix + self.recipe.mix * weight
+        return {"loss": (mixed * error).float(), "mean": error.float()}
+
+
+def zoo_network(named: NamedCompressor) -> tuple[CompressorNetwork, CompressorSpec]:
+    """A trainable copy of a compressor of the zoo, and what builds it.
+
+    Raises:
+        CsiAuditError: it is none, or a linear code, which is fitted in one go.
+    """
+    network, described = named.compressor, named.card.get("compressor")
+    if not isinstance(network, CompressorNetwork) or not isinstance(described, Mapping):
+        raise CsiAuditError(
+            f"{named.name} cannot be hardened: it is no network of the zoo. Use its own training "
+            "code on exported failures (csi-audit export-failures)."
+        )
+    spec = CompressorSpec.from_dict(dict(described))
+    if isinstance(network, Klt) or not any(p.numel() for p in network.parameters()):
+        raise CsiAuditError(
+            f"{named.name} cannot be hardened: {spec.arch} is fitted in one go and takes no steps."
+        )
+    copy = deepcopy(network).requires_grad_(True)
+    return copy, spec
+
+
+@torch.inference_mode()
+def own_nmse(network: CompressorNetwork, x: Tensor) -> Tensor:
+    """NMSE of each audit-space channel x (N, ...) under a network, float64 (N,)."""
+    network.eval()
+    audited = in_audit_space(network)
+    return torch.cat([nmse(part, audited(part)) for part in x.split(_BLOCK)])
+
+
+def mixed_channels(
+    x: Tensor,
+    x_base: Tensor | None,
+    *,
+    before: CompressorNetwork,
+    recipe: HardeningRecipe,
+) -> Tensor:
+    """Training channels with the importance samples behind them, rows to draw evenly from.
+
+    Of m/(1-m) N importance samples, `from_base` come from the base samples and the rest from the
+    training channels, each drawn with replacement by L_0^gamma.
+
+    Args:
+        x: Training channels (N, 2 n_rx, n_tx, n_delay).
+        x_base: Samples of the base model, same shape; None draws from the training alone.
+        before: The compressor as it came.
+        recipe: Power, mix and share.
+    """
+    count = recipe.importance_samples(len(x))
+    of_base = 0 if x_base is None else round(recipe.from_base * count)
+    parts = [x]
+    for name, pool, n in (("real", x, count - of_base), ("base", x_base, of_base)):
+        if pool is not None and n > 0:
+            weight = own_nmse(before, pool).pow(recipe.power)
+            generator = seeded_generator(recipe.plan.seed, "harden", name)
+            parts.append(pool[torch.multinomial(weight, n, True, generator=generator)])
+    return torch.cat(parts)
+
+
+def harden_network(
+    named: NamedCompressor,
+    x: Tensor,
+    x_validation: Tensor,
+    *,
+    x_base: Tensor | None,
+    folder: str | Path,
+    recipe: HardeningRecipe,
+    described: Mapping[str, Any],
+    device: str = "auto",
+    progress: bool = True,
+) -> Path:
+    """Fine-tune a compressor; resumes from `folder` if that was interrupted there.
+
+    Args:
+        named: Of the zoo.
+        x: Training channels, audit space, unit power.
+        x_validation: Other real users, for the selection of weights.
+        x_base: Samples of the base model; None without any.
+        folder: Training state and the result, `compressor.safetensors`.
+        recipe: How.
+        described: What else fixes the result: hashes of the data; goes into the card.
+        device: "auto", "cpu" or "cuda".
+        progress: Whether to show a progress bar.
+    Returns:
+        Path of the weights file, to be named as `--compressor`.
+    """
+    network, spec = zoo_network(named)
+    before, _ = zoo_network(named)
+    before.eval().requires_grad_(False)
+    data = mixed_channels(x, x_base, before=before, recipe=recipe)
+    mean_weight = float(own_nmse(before, x_validation).pow(recipe.power).mean())
+    said = {
+        "what": "hardened compressor",
+        "compressor": spec.to_dict(),
+        "hardened_from": {"name": named.name, "sha256": named.sha256},
+        **described,
+        "recipe": {key: value for key, value in asdict(recipe).items() if key != "plan"},
+    }
+    network.train()
+    training = train(
+        HardeningModule(
+            network, recipe.plan, before=before, mean_weight=mean_weight, recipe=recipe
+        ),
+        data,
+        x_validation,
+        folder=folder,
+        recipe=said,
+        device=device,
+        progress=progress,
+    )
+    network.load_state_dict(training.weights)
+    network.eval()
+    moved = round_to_half(network, x_validation)
+    card = {**said, "plan": asdict(recipe.plan), **_curve(training), "scenarios": _scenarios(named)}
+    card["float16_moves_nmse_by_db"] = moved
+    path = Path(folder) / "compressor.safetensors"
+    save_compressor(path, network, spec, card=card, half=moved is not None)
+    return path
+
+
+def _curve(training: Training) -> dict[str, Any]:
+    return {
+        "curve": [[int(row["step"]), row["val_loss"], row["val_mean"]] for row in training.curve],
+        "curve_columns": ["step", "validation objective", "validation mean NMSE"],
+        "selected_step": int(training.best["step"]),
+    }
+
+
+def _scenarios(named: NamedCompressor) -> list[str]:
+    return list(named.card.get("scenarios") or ())

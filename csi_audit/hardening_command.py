@@ -1,0 +1,239 @@
+"""`csi-audit harden`: the way back from failures to a better compressor.
+
+Draws importance samples of the channels a compressor does badly on, fine-tunes it on a mix, and
+measures before and after on users that neither training nor selection saw.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from channels.channel_set import ChannelSet, audit_space
+from channels.support import CsiAuditError
+from compressors.loading import NamedCompressor, load_compressor
+from compressors.neural import CompressorNetwork
+from compressors.plans import Plan
+from csi_audit.auditing import SAMPLES_NAME
+from csi_audit.base import load_base
+from csi_audit.base_users import BaseDraw, draw_base_users
+from csi_audit.comparison_runs import finished_run
+from csi_audit.devices import set_threads, torch_device
+from csi_audit.hardening_settings import HardenConfig
+from csi_audit.kept_out import drops_kept_out
+from csi_audit.printing import say, show_table
+from csi_audit.run_state import read_arrays
+from reports.hardening import HardeningResult, hardening_changes, hardening_verdict
+from reports.words import number
+
+
+def harden(settings: HardenConfig) -> None:
+    """Harden a compressor and show what it changed."""
+    set_threads(settings.threads)
+    console = Console()
+    result = hardened(settings, console=console)
+    show_table(console, hardening_table(result))
+    for note in result.notes:
+        say(console, f"Note: {note}")
+    say(console, result.sentence)
+    say(console, f"Compressor: {(hardening_folder(settings) / 'compressor.safetensors').resolve()}")
+
+
+def hardening_folder(settings: HardenConfig) -> Path:
+    """Training directory: `out`, or runs/<compressor>-hardened."""
+    if settings.out is not None:
+        return Path(settings.out)
+    stem = Path(settings.compressor).stem
+    name = Path(settings.compressor).parent.name if stem == "compressor" else stem
+    return Path("runs") / f"{name}-hardened"
+
+
+def hardened(settings: HardenConfig, *, console: Console | None = None) -> HardeningResult:
+    """Fine-tune, measure on held-out users, write weights and `harden.json`.
+
+    Raises:
+        CsiAuditError: no network of the zoo, channels of another shape, or bad settings.
+    """
+    from compressors.hardening_training import (
+        HardeningRecipe,
+        harden_network,
+        own_nmse,
+        zoo_network,
+    )
+
+    torch_device(settings.device)
+    folder = hardening_folder(settings)
+    training, validation, holdout = _users(settings)
+    x = audit_space(training)
+    named = load_compressor(settings.compressor, channels=x)
+    before, _ = zoo_network(named)
+    _same_shape(named, x)
+    x_base, drawn = _base_samples(settings, x, console)
+    recipe = HardeningRecipe(
+        plan=_plan(settings),
+        power=settings.power,
+        mix=settings.mix,
+        flip=training.grid.is_ula,
+    )
+    path = harden_network(
+        named,
+        x,
+        audit_space(validation),
+        x_base=x_base,
+        folder=folder,
+        recipe=recipe,
+        described=_described(training, validation, holdout, drawn),
+        device=settings.device,
+    )
+    after = load_compressor(str(path)).compressor
+    if not isinstance(after, CompressorNetwork):
+        raise TypeError("weights of csi-audit load as a CompressorNetwork")
+    x_holdout = audit_space(holdout)
+    changes = hardening_changes(
+        *(np.asarray(own_nmse(network, x_holdout)) for network in (before, after))
+    )
+    verdict, sentence = hardening_verdict(changes)
+    result = HardeningResult(
+        compressor=named.name,
+        users=f"{len(holdout):,} users of {Path(holdout.source.path).name} kept out of training",
+        n=len(holdout),
+        n_trained=len(x),
+        n_importance=recipe.importance_samples(len(x)),
+        changes=changes,
+        verdict=verdict,
+        sentence=sentence,
+        notes=_notes(settings, named, training),
+    )
+    result.save(folder)
+    return result
+
+
+def hardening_table(result: HardeningResult) -> Table:
+    """Before and after [dB] with paired intervals."""
+    table = Table(
+        title=Text(f"{result.compressor} on {result.users}, NMSE [dB]"), title_justify="left"
+    )
+    for head in ("figure", "before", "after", "change", "95 % interval"):
+        table.add_column(head, justify="left" if head == "figure" else "right")
+    for item in result.changes:
+        ends = item.change.interval
+        shown = item.change.status if ends is None else f"[{ends[0]:+.3f}, {ends[1]:+.3f}]"
+        table.add_row(
+            item.quantity,
+            number(item.before_db),
+            number(item.after_db),
+            Text(f"{item.change.value:+.3f}"),
+            Text(shown),
+        )
+    return table
+
+
+# --- Channels -------------------------------------------------------------------------------------
+
+
+def _users(settings: HardenConfig) -> tuple[ChannelSet, ChannelSet, ChannelSet]:
+    """Training users, those that select weights, those that before and after are measured on."""
+    channels = settings.read(settings.data, lazy=False)
+    if settings.holdout is not None:
+        holdout = settings.read(settings.holdout, lazy=False)
+    else:
+        channels, holdout = drops_kept_out(channels, seed=settings.seed + 1)
+    if settings.validation is not None:
+        return channels, settings.read(settings.validation, lazy=False), holdout
+    training, validation = drops_kept_out(channels, seed=settings.seed)
+    return training, validation, holdout
+
+
+def _same_shape(named: NamedCompressor, x: Tensor) -> None:
+    shape = tuple(named.compressor.convention.event_shape)
+    if tuple(x.shape[1:]) != shape:
+        raise CsiAuditError(
+            f"{named.name} takes channels of {shape}; the data has {tuple(x.shape[1:])}."
+        )
+
+
+def _base_samples(
+    settings: HardenConfig, x: Tensor, console: Console | None
+) -> tuple[Tensor | None, dict[str, Any]]:
+    """Samples of the base law, of a finished run or drawn now, and what they are."""
+    if settings.run is not None:
+        run = finished_run(settings.run)
+        stored = read_arrays(run.folder / SAMPLES_NAME)
+        rows = torch.from_numpy(stored["x"][stored["law"] == b"base"].astype(np.float32))
+        _fits(rows, x, settings.run)
+        said = {"n": len(rows), "base_sha256": run.result.base.sha256, "seed": run.result.seed}
+        return rows, {"importance_samples": said}
+    if settings.base_samples == 0 or settings.mix == 0:
+        return None, {"importance_samples": None}
+    base = load_base(settings.base)
+    if tuple(base.event_shape) != tuple(x.shape[1:]):
+        raise CsiAuditError(
+            f"the base model draws channels of {tuple(base.event_shape)}, the data has "
+            f"{tuple(x.shape[1:])}. Train one on such channels (csi-audit fit-base), or weight "
+            "training channels alone: --base_samples 0."
+        )
+    draw = BaseDraw(n=settings.base_samples, steps=settings.base_steps, seed=settings.seed)
+    if console is not None:
+        say(console, f"Drawing {draw.n:,} base samples: {draw.evaluations:,} evaluations")
+    users = draw_base_users(
+        base,
+        draw,
+        parent=hardening_folder(settings).parent,
+        name="the bundled base" if settings.base is None else Path(settings.base).name,
+        device=torch_device(settings.device),
+    )
+    said = {"n": draw.n, "base_sha256": base.sha256, "steps": draw.steps, "seed": draw.seed}
+    return audit_space(users), {"importance_samples": said}
+
+
+def _fits(rows: Tensor, x: Tensor, run: str) -> None:
+    if tuple(rows.shape[1:]) != tuple(x.shape[1:]):
+        raise CsiAuditError(
+            f"{run} holds samples of {tuple(rows.shape[1:])}, the data has {tuple(x.shape[1:])}."
+        )
+
+
+def _plan(settings: HardenConfig) -> Plan:
+    return Plan(
+        steps=settings.steps,
+        block_steps=settings.block_steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        warmup_steps=min(50, settings.steps),
+        ema_decay=settings.ema_decay,
+        seed=settings.seed,
+        precision=settings.precision,
+    )
+
+
+def _described(
+    training: ChannelSet, validation: ChannelSet, holdout: ChannelSet, drawn: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "data": training.source.identity(),
+        "validation": validation.source.identity(),
+        "holdout": holdout.source.identity(),
+        "users": {
+            "train": len(training), "validation": len(validation), "holdout": len(holdout)
+        },
+        "read_as": training.read_as(),
+        **drawn,
+    }  # fmt: skip
+
+
+def _notes(settings: HardenConfig, named: NamedCompressor, training: ChannelSet) -> tuple[str, ...]:
+    """Where the figures flatter."""
+    notes = []
+    data = named.card.get("data") or {}
+    same = data.get("sha256") is not None and data.get("sha256") == training.source.sha256
+    if same and settings.holdout is None:
+        notes.append(
+            f"{named.name} was trained on this file, so the users kept out here are known to it: "
+            "figures before are flattered. Name other users with --holdout."
+        )
+    return tuple(notes)

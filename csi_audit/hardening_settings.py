@@ -1,0 +1,66 @@
+"""Settings of `csi-audit harden`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from channels.support import CsiAuditError
+from csi_audit.configs import Device, ReadingConfig
+from csi_audit.setting_checks import at_least, check_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardenConfig(ReadingConfig):
+    """Settings of the hardening of a compressor: fine-tuning on a mix with importance samples.
+
+    Attributes:
+        compressor: A compressor of the zoo: bundled name or weights file.
+        data: Training channels of any known format.
+        validation: Other users, for the selection of weights; None keeps a tenth of the drops out.
+        holdout: Users that before and after are measured on; None keeps another tenth of the
+            drops out of the training. Name a file if the compressor was trained on the data.
+        run: Finished run directory whose base samples are weighted; None draws samples.
+        base: Base model file to draw from; None takes the bundled one.
+        base_samples: Samples to draw; 0 weights training channels alone.
+        base_steps: Steps of the probability-flow ODE, so denoiser evaluations a sample.
+        power: Importance samples are drawn in proportion to the compressor's own NMSE^power.
+        mix: Their share among the training channels.
+        out: Training directory; None makes runs/<compressor>-hardened. What was interrupted goes
+            on.
+        steps: Optimizer steps.
+        block_steps: Steps between validations and checkpoints.
+        batch_size: Users a step.
+        learning_rate: Peak learning rate.
+        ema_decay: Decay a step of the average of the weights, which is what is kept.
+        precision: "32-true", or "bf16-mixed".
+        seed: Fixes every random number.
+        device: Where the training runs.
+        threads: CPU threads of this process; None leaves torch's default.
+    """
+
+    compressor: str
+    data: str
+    validation: str | None = None
+    holdout: str | None = None
+    run: str | None = None
+    base: str | None = None
+    base_samples: int = 2000
+    base_steps: int = 30
+    power: float = 1.0
+    mix: float = 0.3
+    out: str | None = None
+    steps: int = 600
+    block_steps: int = 100
+    batch_size: int = 128
+    learning_rate: float = 5e-4
+    ema_decay: float = 0.99
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    seed: int = 0
+    device: Device = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least(self, "base_samples", 0)
+        at_least(self, "base_steps", 2)
+        check_rate(self.learning_rate)
+        if self.run is not None and self.base is not None:
+            raise CsiAuditError("run and base exclude each other: weighted samples, or new ones.")

@@ -1,0 +1,141 @@
+"""Fine-tuning on a mix: what is drawn, what is optimised, and that it resumes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from channels import audit_space, load_channels
+from channels.sample import sample_path
+from channels.support import CsiAuditError
+from compressors import load_compressor
+from compressors.hardening_training import (
+    HardeningModule,
+    HardeningRecipe,
+    harden_network,
+    mixed_channels,
+    own_nmse,
+    zoo_network,
+)
+from compressors.loading import NamedCompressor
+from compressors.plans import Plan
+
+unit = pytest.mark.unit
+PLAN = Plan(steps=4, block_steps=2, batch_size=8, learning_rate=1e-4, warmup_steps=1)
+RECIPE = HardeningRecipe(plan=PLAN, power=2.0, mix=0.25)
+
+
+@pytest.fixture(scope="module")
+def x() -> Tensor:
+    return audit_space(load_channels(sample_path()).subset(slice(0, 60)))
+
+
+@pytest.fixture(scope="module")
+def crnet() -> NamedCompressor:
+    return load_compressor("crnet-64")
+
+
+@unit
+def test_mix_holds_every_training_channel_and_its_share(x: Tensor, crnet: NamedCompressor) -> None:
+    before, _ = zoo_network(crnet)
+    mixed = mixed_channels(x, x[:20], before=before, recipe=RECIPE)
+    assert len(mixed) == 80  # 60 / (1 - 0.25)
+    assert torch.equal(mixed[:60], x)
+    assert torch.equal(mixed, mixed_channels(x, x[:20], before=before, recipe=RECIPE))
+    plain = mixed_channels(x, x[:20], before=before, recipe=replace(RECIPE, mix=0.0))
+    assert torch.equal(plain, x)
+
+
+@pytest.mark.statistical
+def test_importance_samples_are_drawn_by_their_weight(x: Tensor, crnet: NamedCompressor) -> None:
+    """Counts of 4 channels against l = NMSE^4, which the mutant l = 1 fails."""
+    before, _ = zoo_network(crnet)
+    few = x[:4].repeat(60, 1, 1, 1)
+    recipe = replace(RECIPE, mix=0.8, power=4.0, from_base=0.0)
+    drawn = mixed_channels(few, None, before=before, recipe=recipe)[len(few) :]
+    counts = torch.stack([(drawn == one).flatten(1).all(1).sum() for one in x[:4]])
+    share = own_nmse(before, x[:4]).pow(4)
+    expected = share / share.sum() * len(drawn)
+    assert int(counts.sum()) == len(drawn)
+    assert stats.chisquare(counts.numpy(), expected.numpy()).pvalue > 1e-6
+    even = torch.full((4,), len(drawn) / 4)
+    assert stats.chisquare(counts.numpy(), even.numpy()).pvalue < 1e-6
+
+
+@unit
+def test_validation_objective_is_the_mix(x: Tensor, crnet: NamedCompressor) -> None:
+    network, _ = zoo_network(crnet)
+    before, _ = zoo_network(crnet)
+    error = own_nmse(before, x)
+    mean_weight = float(error.pow(2).mean())
+    module = HardeningModule(network, PLAN, before=before, mean_weight=mean_weight, recipe=RECIPE)
+    with torch.inference_mode():
+        found = module.eval().validation_loss(x, generator=torch.Generator())
+    tilted = float(error.pow(3).mean() / error.pow(2).mean())
+    assert float(found["loss"].mean()) == pytest.approx(
+        0.75 * float(error.mean()) + 0.25 * tilted, rel=1e-4
+    )
+    assert not any("before" in name for name in module.state_dict())
+
+
+@pytest.mark.end_to_end
+@pytest.mark.slow
+def test_a_hardened_compressor_loads_and_a_resume_ends_alike(
+    x: Tensor, crnet: NamedCompressor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(folder: Path) -> Path:
+        with torch.random.fork_rng(devices=[]):  # an interrupted fit leaves Lightning's behind
+            return harden_network(
+                crnet, x[:40], x[40:], x_base=None, folder=folder, recipe=RECIPE,
+                described={}, device="cpu", progress=False,
+            )  # fmt: skip
+
+    whole = run(tmp_path / "whole")
+    found = load_compressor(str(whole))
+    assert found.card["hardened_from"]["name"] == "crnet-64"
+    assert found.card["curve_columns"][0] == "step"
+    assert own_nmse(zoo_network(found)[0], x).isfinite().all()
+
+    def cut(self: HardeningModule, batch: object, index: int) -> Tensor:
+        if self.global_step == 3:
+            raise KeyboardInterrupt
+        return CUT(self, batch, index)  # type: ignore[arg-type]
+
+    CUT = HardeningModule.training_step
+    monkeypatch.setattr(HardeningModule, "training_step", cut)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run(tmp_path / "cut")
+    monkeypatch.setattr(HardeningModule, "training_step", CUT)
+    assert run(tmp_path / "cut").read_bytes() == whole.read_bytes()
+
+
+@unit
+def test_what_cannot_be_hardened_is_refused() -> None:
+    with pytest.raises(CsiAuditError, match=r"klt-16 cannot be hardened: klt is fitted in one go"):
+        zoo_network(load_compressor("klt-16"))
+
+    class Own:
+        pass
+
+    foreign = NamedCompressor(
+        name="own", spec="own", compressor=Own(), card={}, sha256=None,  # type: ignore[arg-type]
+    )  # fmt: skip
+    with pytest.raises(CsiAuditError, match=r"own cannot be hardened: .*export-failures"):
+        zoo_network(foreign)
+
+
+@unit
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mix": 1.0}, r"mix must lie in \[0, 1\); got 1.0"),
+        ({"power": 0.0}, r"power must lie in \(0, 8\]; got 0.0"),
+        ({"from_base": 2.0}, r"from_base must lie in \[0, 1\]; got 2.0"),
+    ],
+)
+def test_bad_recipes_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(CsiAuditError, match=message):
+        HardeningRecipe(plan=PLAN, **settings)  # type: ignore[arg-type]

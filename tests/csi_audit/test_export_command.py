@@ -1,0 +1,145 @@
+"""Failure channels of a run: which, with which weights, and back through every format."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import csi_audit
+from channels import load_channels, write_channels
+from channels.support import CsiAuditError
+from csi_audit import RunConfig, auditing
+from csi_audit.command_line import EXIT_BAD_INPUT, EXIT_OK, main
+from csi_audit.failure_export import audited_file, failure_channels
+from csi_audit.run_state import read_arrays
+
+if TYPE_CHECKING:
+    from .conftest import TinyFiles
+
+pytestmark = pytest.mark.end_to_end
+
+
+@pytest.fixture(scope="module")
+def run(tiny: "TinyFiles", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An audit of two compressors, without its page."""
+    folder = tmp_path_factory.mktemp("run") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(auditing, "write_report", lambda result, arrays, where: None)
+        csi_audit.audit(
+            RunConfig(
+                data=str(tiny.data),
+                compressor=(tiny.half, tiny.quarter),
+                base=str(tiny.base),
+                out=str(folder),
+                n_base=40,
+                steps=4,
+                block=20,
+                issgm=tiny.half,
+                n_issgm=4,
+                issgm_steps=3,
+                tail_method="counting",
+                mean_method="reweighting",
+            )
+        )
+    return folder
+
+
+def level(run: Path, share: float = 0.5) -> float:
+    """A threshold [dB] that some base samples exceed."""
+    nmse = read_arrays(run / "samples.h5")["loss/Quarter/nmse"][:40]
+    return float(10 * np.log10(np.quantile(nmse, share)))
+
+
+@pytest.mark.parametrize("ending", ["h5", "mat", "npz"])
+def test_failures_come_back_with_their_weights(run: Path, tmp_path: Path, ending: str) -> None:
+    file, tau = tmp_path / f"failures.{ending}", level(run)
+    words = ["--compressor", "Quarter", f"--tau_db={tau}", "--out", str(file), "--source", "both"]
+    assert main(["export-failures", str(run), *words]) == EXIT_OK
+    found = load_channels(file)
+    expected = failure_channels(run, "Quarter", tau_db=tau, source="both").channels
+    assert len(found) == len(expected)
+    error = (found.h - expected.h).abs().square().mean() / expected.h.abs().square().mean()
+    assert float(error) < 1e-6
+    for name in ("log_weight", "nmse", "is_real"):
+        assert np.allclose(found.label(name), expected.label(name))
+    assert bool((found.label("nmse") > 10 ** (tau / 10)).all())
+    weight, real = np.exp(found.label("log_weight").numpy()), found.label("is_real").numpy() == 1
+    assert weight[real].sum() == pytest.approx(1)
+    assert weight[~real].sum() == pytest.approx(1)
+
+
+def test_base_failures_are_those_of_the_run(run: Path) -> None:
+    stored, tau = read_arrays(run / "samples.h5"), level(run)
+    nmse = stored["loss/Quarter/nmse"][:40]  # the last four rows are the guided run's
+    found = failure_channels(run, "Quarter", tau_db=tau)
+    assert sorted(found.channels.label("nmse")) == sorted(nmse[nmse > 10 ** (tau / 10)])
+    assert found.ess == pytest.approx(len(found.channels))
+    assert found.channels.grid.bandwidth_hz == pytest.approx(1e7)
+
+
+def test_samples_of_q_are_all_base_samples_weighted(run: Path) -> None:
+    found = failure_channels(run, "Quarter", power=2.0)
+    assert len(found.channels) == 40
+    nmse = found.channels.label("nmse").numpy()
+    weight = np.exp(found.channels.label("log_weight").numpy())
+    assert weight == pytest.approx(nmse**2 / (nmse**2).sum())
+    assert found.ess < 40
+    assert found.law == "q(x) ~ NMSE^2 p(x)"
+
+
+def test_real_failures_keep_their_labels(run: Path) -> None:
+    found = failure_channels(run, "Quarter", tau_db=level(run), source="real").channels
+    assert found.drops is not None
+    assert bool((found.label("is_real") == 1).all())
+    assert found.grid.carrier_hz == 2.6e9
+
+
+def test_nothing_to_export_is_said(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--compressor", "Half", "--tau_db", "100", "--out", str(tmp_path / "a.h5")]
+    assert main(["export-failures", str(run), *words]) == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert "Half fails on no channel" in said
+    assert "NMSE above 100 dB; the worst has" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--compressor", "Halve", "--out", "a.h5"], "Did you mean 'Half'?"),
+        (["--compressor", "Half", "--out", "a.csv"], "out must end in .h5, .hdf5, .mat, .npz"),
+        (
+            ["--compressor", "Half", "--out", "a.h5", "--tau_db=-3", "--power=1"],
+            "tau_db and power exclude each other",
+        ),
+        (["--compressor", "Half", "--out", "nowhere/a.h5"], "the folder nowhere does not exist"),
+        (["--compressor", "Half", "--out", "a.h5", "--tau_db=300"], "tau_db must lie in"),
+    ],
+)
+def test_bad_input_is_one_line(
+    run: Path,
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export-failures", str(run), *words]) == EXIT_BAD_INPUT
+    assert message in capsys.readouterr().err
+
+
+def test_another_file_in_its_place_is_refused(run: Path, tiny: "TinyFiles", tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from csi_audit.comparison_runs import finished_run
+
+    found = finished_run(run)
+    other = tmp_path / "users.h5"
+    write_channels(other, load_channels(tiny.bare))
+    data = replace(found.result.data, path=str(other))
+    with pytest.raises(CsiAuditError, match=r"users\.h5 is not the file that .* audited"):
+        audited_file(replace(found, result=replace(found.result, data=data)))

@@ -1,0 +1,147 @@
+"""`csi-audit harden`: a few steps on real channels, with base samples of a run and without."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from channels import ChannelSet, audit_space, load_channels, write_channels
+from channels.sample import sample_path
+from channels.support import CsiAuditError
+from csi_audit import hardening_command
+from csi_audit.command_line import EXIT_BAD_INPUT, EXIT_OK, main
+from csi_audit.hardening_command import hardened, hardening_folder
+from csi_audit.hardening_settings import HardenConfig
+
+pytestmark = pytest.mark.end_to_end
+QUICK = ["--steps=2", "--block_steps=2", "--batch_size=8", "--device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def users(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 real users in 12 drops."""
+    path = tmp_path_factory.mktemp("users") / "users.h5"
+    some = load_channels(sample_path()).subset(torch.arange(0, 1800, 15))
+    write_channels(path, replace(some, labels={"drop_seed": torch.arange(120) // 10}))
+    return path
+
+
+def test_weights_verdict_and_table_are_written(
+    users: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["harden", "crnet-64", "--data", str(users), "--base_samples=0", "--out", str(out)]
+    with torch.random.fork_rng(devices=[]):
+        assert main([*words, *QUICK]) == EXIT_OK
+    said = capsys.readouterr().out
+    assert "crnet-64 on 10 users of users.h5 kept out of training" in said
+    assert "mean of the worst 1 %" in said
+    plain = json.loads((out / "harden.json").read_text())
+    assert plain["n"] == 10
+    assert plain["n_trained"] == 100  # one drop of twelve measures, one of eleven selects
+    assert plain["n_importance"] == 43
+    assert plain["verdict"] in ("did not work", "cannot tell")  # 10 users tell nothing
+    assert (out / "compressor.safetensors").is_file()
+
+
+def test_held_out_drops_are_in_no_training(users: Path) -> None:
+    config = HardenConfig(compressor="crnet-64", data=str(users))
+    parts = hardening_command._users(config)
+    drops = [set(part.label("drop_seed").tolist()) for part in parts]
+    assert not drops[0] & drops[1]
+    assert not drops[0] & drops[2]
+    assert not drops[1] & drops[2]
+    assert sum(map(len, drops)) == 12
+
+
+def test_figures_before_are_those_of_the_compressor(users: Path, tmp_path: Path) -> None:
+    from compressors import load_compressor, nmse
+    from compressors.audit_space import in_audit_space
+
+    config = HardenConfig(
+        compressor="crnet-64",
+        data=str(users),
+        holdout=str(users),
+        base_samples=0,
+        steps=2,
+        block_steps=2,
+        batch_size=8,
+        device="cpu",
+        out=str(tmp_path / "out"),
+    )
+    with torch.random.fork_rng(devices=[]):
+        result = hardened(config)
+    x = audit_space(load_channels(users))
+    expected = nmse(x, in_audit_space(load_compressor("crnet-64").compressor)(x))
+    assert result.changes[0].before_db == pytest.approx(10 * np.log10(float(expected.mean())))
+
+
+def test_base_samples_of_a_run_are_taken(
+    users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = {
+        "x": audit_space(load_channels(users))[:10].half().numpy(),
+        "law": np.array([b"base"] * 8 + [b"target"] * 2),
+    }
+
+    class Run:
+        folder = tmp_path
+        result = type("R", (), {"base": type("B", (), {"sha256": "ab"}), "seed": 3})
+
+    monkeypatch.setattr(hardening_command, "finished_run", lambda folder: Run)
+    monkeypatch.setattr(hardening_command, "read_arrays", lambda path: stored)
+    config = HardenConfig(compressor="crnet-64", data=str(users), run="runs/a")
+    x = audit_space(load_channels(users))
+    found, said = hardening_command._base_samples(config, x, None)
+    assert found is not None
+    assert found.shape == (8, 2, 32, 32)
+    assert said == {"importance_samples": {"n": 8, "base_sha256": "ab", "seed": 3}}
+    with pytest.raises(CsiAuditError, match=r"runs/a holds samples of \(2, 32, 32\), the data has"):
+        hardening_command._base_samples(config, x[..., :8], None)
+
+
+def test_known_users_are_told(users: Path) -> None:
+    from compressors import load_compressor
+
+    channels: ChannelSet = load_channels(users)
+    named = load_compressor("crnet-64")
+    config = HardenConfig(compressor="crnet-64", data=str(users))
+    assert hardening_command._notes(config, named, channels) == ()
+    known = replace(named, card={"data": {"sha256": channels.source.sha256}})
+    (note,) = hardening_command._notes(config, known, channels)
+    assert "was trained on this file" in note
+
+
+def test_default_folders() -> None:
+    def folder(spec: str) -> Path:
+        return hardening_folder(HardenConfig(compressor=spec, data="a.h5"))
+
+    assert folder("crnet-16") == Path("runs/crnet-16-hardened")
+    assert folder("runs/mine/compressor.safetensors") == Path("runs/mine-hardened")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["klt-16"], "klt-16 cannot be hardened: klt is fitted in one go"),
+        (["crnet-64", "--mix", "1"], "mix must lie in [0, 1); got 1.0"),
+        (["crnet-64", "--run", "a", "--base", "b"], "run and base exclude each other"),
+        (["crnet-64", "--run", "nowhere"], "nowhere is no folder"),
+        (["crnet-64", "--steps", "3"], "steps must be a multiple of block_steps"),
+    ],
+)
+def test_bad_input_is_one_line(
+    users: Path,
+    tmp_path: Path,
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["harden", words[0], "--data", str(users), "--base_samples=0", *words[1:]]
+    assert main(given) == EXIT_BAD_INPUT
+    assert message in capsys.readouterr().err
