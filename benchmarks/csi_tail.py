@@ -34,6 +34,7 @@ from benchmarks.zoo_entries import BaselineFits, fitted_klt
 from channels import ChannelSet, audit_space, load_channels, onto_sphere
 from compressors import Compressor, bundled_compressors, in_audit_space, load_compressor
 from csi_audit.base import Base, load_base
+from csi_audit.compressor_hash import code_sha256
 from csi_audit.devices import torch_device
 from csi_audit.drawing import draw_in_blocks
 from csi_audit.losses import NmseLoss, in_blocks
@@ -114,9 +115,8 @@ def audited_compressors(options: Options, x: Tensor) -> list[Audited]:
     found = []
     for spec in specs:
         named = load_compressor(spec, channels=x)
-        found.append(
-            Audited(name=named.name, compressor=named.compressor, key=named.sha256 or spec)
-        )
+        key = named.sha256 or code_sha256(named.compressor)
+        found.append(Audited(name=named.name, compressor=named.compressor, key=key))
     if options.own.no_klt:
         return found
     if options.data_dir is None:
@@ -283,13 +283,16 @@ def tail_rows(
 def checks_of(rows: Sequence[Mapping[str, Any]], steps: int) -> list[Check]:
     """The gain at 1e-3 and P against the users at 1e-2, of the chain of that many steps.
 
-    The interval of the median gain is the range over compressors.
+    A compressor whose runs allow no gain counts as 0. The interval of the median is that of the
+    ends of the compressors' own intervals.
     """
     mine = [row for row in rows if row["steps"] == steps]
-    gains = [row["gain"] for row in mine if _at(row, GAIN_AT) and row["gain"] is not None]
+    at = [row for row in mine if _at(row, GAIN_AT)]
+    spans = np.array([row["gain_interval"] or (0.0, 0.0) for row in at]).reshape(-1, 2)
     found = [
-        check(f"median gain over counting at {GAIN_AT:g}", np.median(gains) if gains else None,
-              interval=(min(gains), max(gains)) if gains else None,
+        check(f"median gain over counting at {GAIN_AT:g}",
+              np.median([row["gain"] or 0.0 for row in at]) if at else None,
+              interval=(np.median(spans[:, 0]), np.median(spans[:, 1])) if at else None,
               relation=">=", limit=GAIN_WANTED)
     ]  # fmt: skip
     for row in mine:

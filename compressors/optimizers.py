@@ -1,8 +1,8 @@
 """Optimizers of the training harness: AdamW, and Muon for the matrices of a network.
 
 Muon moves a weight matrix along the nearest orthogonal matrix of its momentum, so that all
-directions of it learn at one pace. On the mixers of the base model it needs about half the time of
-AdamW for the same loss (python -m benchmarks.base_candidates).
+directions of it learn at one pace. python -m benchmarks.base_candidates compares the two on the
+base model.
 
 Source of Muon: Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural networks"; as
 torch.optim.Muon, with the step size of Liu et al., 2025, arXiv:2502.16982 ("match_rms_adamw").

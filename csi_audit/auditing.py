@@ -72,7 +72,7 @@ def audit(config: RunConfig, *, progress: Progress | None = None) -> Result:
     base = load_base(config.base)
     x_real = audit_space(channels)
     base.require(tuple(x_real.shape[1:]), name=config.data)
-    compressors = _load_all(config.compressor, x_real, config.issgm)
+    compressors = _load_all(config.compressor, x_real, config.issgm, config.mean_method == "guided")
     for named in compressors:
         check_panel(named.compressor.convention, channels.grid, name=named.name)
     folder = claim_folder(run_directory(config), _fixing(config, channels, base, compressors))
@@ -112,8 +112,10 @@ def run_directory(config: RunConfig) -> Path:
     return Path("runs") / f"{stamp}-{Path(config.data).stem}"
 
 
-def _load_all(specs: Sequence[str], x: Tensor, guided: str | None) -> list[NamedCompressor]:
-    """Load, name apart and check every compressor; the guided one needs a gradient too.
+def _load_all(
+    specs: Sequence[str], x: Tensor, guided: str | None, all_guided: bool
+) -> list[NamedCompressor]:
+    """Load, name apart and check every compressor; the guided ones need a gradient too.
 
     x is all channels under audit: a file that does not say its convention is tried on some.
     """
@@ -124,7 +126,7 @@ def _load_all(specs: Sequence[str], x: Tensor, guided: str | None) -> list[Named
         if named.name in taken:
             named = replace(named, name=f"{named.name} ({spec})")
         sha256 = named.sha256 or code_sha256(named.compressor)  # before it runs and keeps anything
-        cautions = preflight_cautions(named, x, guided=spec == guided)
+        cautions = preflight_cautions(named, x, guided=all_guided or spec == guided)
         found.append(replace(named, sha256=sha256, notices=named.notices + cautions))
     return found
 

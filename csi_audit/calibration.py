@@ -29,6 +29,10 @@ _RESOLVED_FLOOR = 0.01
 # --- Features -------------------------------------------------------------------------------------
 
 
+class RefusedPilotError(CsiAuditError):
+    """l cannot be regressed on these pilot samples: a finding about l and the pilot."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DenoisedMeans:
     """Denoised means and the numbers that features are made of, each found when asked for.
@@ -239,8 +243,8 @@ def fit_calibrated_twist(
             scatter surely less than another; 0.1 allows a wrong h weights of 10, not of 50.
         folds: Parts of the pilot, each left out once to measure R^2.
     Raises:
-        CsiAuditError: too few pilot samples, l is not finite on them, the same on all, or nearly
-            all of it on a few; or a feature is not finite.
+        RefusedPilotError: too few pilot samples, l is not finite on them, the same on all, or
+            nearly all of it on a few; or a feature is not finite.
     """
     log_l = log_l_in_blocks(weight if target is None else target, pilot_x0)
     log_scale = _log_scale(log_l, folds)
@@ -274,20 +278,20 @@ def fit_calibrated_twist(
 
 
 def _log_scale(log_l: Tensor, folds: int) -> float:
-    """log of the mean l; CsiAuditError unless l can be regressed on."""
+    """log of the mean l; RefusedPilotError unless l can be regressed on."""
     if len(log_l) < 10 * folds:
-        raise CsiAuditError(
+        raise RefusedPilotError(
             f"pilot_x0 must hold at least {10 * folds} samples; got {len(log_l)}. 500 are usual."
         )
     low, high = float(log_l.min()), float(log_l.max())  # NaN if any is
     if not (math.isfinite(high) and low < high):
-        raise CsiAuditError(
+        raise RefusedPilotError(
             "l must be finite and not the same on all pilot samples; log l runs from "
             f"{low:.4g} to {high:.4g}."
         )
     effective = float((2 * log_l.logsumexp(0) - (2 * log_l).logsumexp(0)).exp())
     if effective < LEAST_EFFECTIVE:
-        raise CsiAuditError(
+        raise RefusedPilotError(
             f"l must count on at least {LEAST_EFFECTIVE} effective pilot samples; got "
             f"{effective:.1f} of {len(log_l)}: a few hold nearly all of it. Draw more, soften l (a "
             "lower power, a wider threshold, a higher floor) or use an exact twist."
@@ -296,9 +300,9 @@ def _log_scale(log_l: Tensor, folds: int) -> float:
 
 
 def _finite_features(f: Tensor, sigma: float) -> Tensor:
-    """f itself; CsiAuditError where some are not finite."""
+    """f itself; RefusedPilotError where some are not finite."""
     if not bool(f.isfinite().all()):
-        raise CsiAuditError(
+        raise RefusedPilotError(
             f"features must be finite; at sigma {sigma:.3g} some are not. "
             "Is l finite at denoised means, which are nearly 0 at high noise?"
         )

@@ -135,7 +135,7 @@ class RunConfig(TailSettings, ReadingConfig):
                 f"issgm must name one of the audited compressors; got {self.issgm!r}. "
                 f"Choose from: {', '.join(self.compressor)}."
             )
-        self.check_level_cost(self.steps)
+        self.check_level_cost((2 if self.double_steps else 1) * self.steps)
 
     def fixing(self) -> dict[str, Any]:
         """The settings that fix the figures as plain values, without those that only place work."""

@@ -16,6 +16,7 @@ from channels.support import CsiAuditError
 from compressors.audit_space import in_audit_space
 from compressors.loading import NamedCompressor
 from csi_audit.base import Base
+from csi_audit.calibration import RefusedPilotError
 from csi_audit.configs import RunConfig
 from csi_audit.deeper import ChainDraws, Deeper, GuidedRun, threshold_levels
 from csi_audit.devices import torch_device
@@ -41,6 +42,7 @@ from csi_audit.run_state import BlockStore
 from csi_audit.samples import WeightedSamples
 from csi_audit.sampling import BaseSampler, ChainName
 from csi_audit.tail import ReplicatedTail
+from csi_audit.twists import GradientError
 from reports.reweighting import CV2_LIMIT
 from reports.schema import Threshold
 from reports.tail_schema import Decision
@@ -219,7 +221,7 @@ class Deepening:
                 found[named.name] = sampler.run(
                     in_audit_space(named.compressor), name=f"guided-{key}", tally=tally
                 )
-            except ValueError as error:  # CsiAuditError among them: a finding, not a failure
+            except (RefusedPilotError, GradientError) as error:  # findings; anything else is none
                 first, *rest = decisions[named.name]
                 decisions[named.name] = (after_refusal(first, str(error).rstrip(".")), *rest)
             self._add(what, tally.made)

@@ -90,7 +90,7 @@ class MeanQuestion:
         plain = EFFECTIVE_SAMPLES * (1 + self.cv2) * (self.steps * p.evaluation + p.loss)
         if p.guided is None:
             return plain, None
-        step = self.guided_steps * p.guided + p.evaluation + p.loss
+        step = (self.guided_steps - 1) * p.guided + p.evaluation + p.loss
         return plain, EFFECTIVE_SAMPLES / GUIDED_SHARE * step
 
 
@@ -239,7 +239,7 @@ def decide_tail(asked: TailMethod, question: TailQuestion) -> Decision:
         method=SUBSET,
         evaluations=question.subset_evaluations,
         seconds=question.seconds(question.subset_evaluations),
-        verdict=CHOSEN if subset else reason,
+        verdict=CHOSEN if subset else "not asked for" if asked == "counting" else reason,
     )
     rejected = "its twist explains too little of a rare event"
     guided = Candidate(method=GUIDED, evaluations=None, seconds=None, verdict=rejected)

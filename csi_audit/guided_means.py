@@ -84,7 +84,8 @@ class GuidedMean:
             name: Of the files.
             tally: Told of evaluations.
         Raises:
-            CsiAuditError, ValueError: the twist cannot be fitted, or a gradient is not finite.
+            RefusedPilotError: the twist cannot be fitted.
+            GradientError: a gradient is not finite.
         """
         guiding = LossWeight(SquaredErrorLoss(audited))
         counting = NormalisedWeight(LossWeight(NmseLoss(audited)), self.domain.onto_law)

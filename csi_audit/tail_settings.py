@@ -32,8 +32,8 @@ class TailSettings:
         tail_deepest: Probability that subset simulation goes down to.
         tail_coef_var: Standard error over value wanted at the rarest threshold; more runs are
             made until it is met or a limit ends them. None asks for none.
-        tail_evaluations: Denoiser evaluations that subset simulation may spend on a compressor;
-            None sets no limit.
+        tail_evaluations: Denoiser evaluations that subset simulation may spend on a compressor, and
+            again with twice the steps; the first run is finished in any case. None sets no limit.
         tail_seconds: Seconds it may spend on a compressor, looked at between runs and counted anew
             after an interruption; None sets no limit.
         mean_method: How E_q[NMSE] is found: "auto" runs guided sampling beside reweighting where

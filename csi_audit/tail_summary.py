@@ -25,6 +25,7 @@ Array = npt.NDArray[np.float64]
 
 MEAN = "E_p[L]"
 MOVED = "step doubling moves the figure"
+NONE_SEEN = "none seen: upper bound only"
 NOT_BELOW = 1e-12
 """NMSE that is shown as its level where it is less."""
 
@@ -39,7 +40,7 @@ def rare_estimate(deeper: Deeper, name: str, label: str) -> Estimate | None:
 
 def rare_agreement(rare: Estimate, on_real: Estimate) -> str:
     """`agree`, where runs that cannot be trusted agree or differ with nothing."""
-    trusted = rare.status == "ok" or rare.status.startswith("none seen")
+    trusted = rare.status == "ok" or rare.status == NONE_SEEN
     return agree(rare, on_real) if trusted else "cannot tell"
 
 

@@ -19,6 +19,10 @@ from csi_audit.weights import Weight
 GradientName = Literal["backward", "finite_difference"]
 
 
+class GradientError(ValueError):
+    """A gradient that guides is not finite: a finding about the compressor or weight."""
+
+
 class Twist(Protocol):
     """log h(x, sigma), h about E[l(x0) | x_sigma = x] up to a constant; `name` is for reports.
 
@@ -143,7 +147,7 @@ class GuidedDenoiser:
         """The denoised mean, the shift and log h apart, for whoever weighs the particles.
 
         Raises:
-            ValueError: some gradient of log h is not finite (names the sample).
+            GradientError: some gradient of log h is not finite (names the sample).
         """
         if self.gradient == "finite_difference":
             return self._finite_difference(x, sigma)
@@ -176,7 +180,7 @@ def gradient_log_l(weight: Weight, x: Tensor) -> Tensor:
     """grad log l at each sample, the shape of x.
 
     Raises:
-        ValueError: some gradient is not finite (names the sample).
+        GradientError: some gradient is not finite (names the sample).
     """
     with torch.inference_mode(False), torch.enable_grad():
         leaf = x.detach().clone().requires_grad_(True)
@@ -185,11 +189,11 @@ def gradient_log_l(weight: Weight, x: Tensor) -> Tensor:
 
 
 def _finite(g: Tensor, name: str) -> Tensor:
-    """g itself; ValueError that names the first sample whose gradient is not finite."""
+    """g itself; GradientError that names the first sample whose gradient is not finite."""
     bad = ~torch.isfinite(g.flatten(1)).all(1)
     if bool(bad.any()):
         index = int(torch.nonzero(bad)[0])
-        raise ValueError(
+        raise GradientError(
             f"the gradient of {name} must be finite; sample {index} has NaN or infinity. "
             "Does the weight divide by the power of a nearly empty channel?"
         )

@@ -167,6 +167,6 @@ def _shift_lines(entry: ChainFigures, found: ImportanceEstimates) -> list[str]:
     verdict = (
         f"Beyond the audited law's interval: {joined([_title(found, k) for k in entry.moved])}."
         if entry.moved
-        else "Nothing leaves the audited law's interval."
+        else "No figure is surely beyond the audited law's interval."
     )
     return [f"Twice the steps from the same noise: {joined(parts)}. {verdict}"]

@@ -64,6 +64,25 @@ def test_fold() -> None:
 
 
 @pytest.mark.unit
+def test_a_compressor_without_a_gain_counts_as_none() -> None:
+    """Else the median would be over those that did well."""
+    gains: list[tuple[float | None, tuple[float, float] | None]] = [
+        (9.0, (1.0, 30.0)),
+        (3.0, (0.5, 9.0)),
+        (None, None),
+    ]
+    rows = [
+        {"steps": 30, "p_train": 1e-3, "gain": gain, "gain_interval": span, "compressor": "c"}
+        for gain, span in gains
+    ]
+    (found,) = benchmark.checks_of(rows, 30)
+    assert (found.value, found.interval) == (3.0, (0.5, 9.0))
+    assert found.verdict == "cannot tell"
+    (none,) = benchmark.checks_of([], 30)
+    assert none.value is None
+
+
+@pytest.mark.unit
 def test_thresholds() -> None:
     nmse = np.arange(1, 501) / 500
     found = benchmark.thresholds_of(nmse, 1e-3)

@@ -68,7 +68,7 @@ def test_variation_is_what_reweighting_loses(l: list[float]) -> None:
         (mean(1.99, prices=CHEAP), REWEIGHTING, "guided sampling pays from CV^2 = 2 on"),
         (mean(2.0, prices=CHEAP), GUIDED, "guided, as many cost 1 times less in measured seconds"),
         (mean(4.0, prices=CHEAP), GUIDED, "cost 1.7 times less in measured seconds"),
-        (mean(4.0, prices=DEAR), REWEIGHTING, "cost 2.4 times more in measured seconds"),
+        (mean(4.0, prices=DEAR), REWEIGHTING, "cost 2.3 times more in measured seconds"),
         (mean(4.0), GUIDED, "cost 1.7 times less in evaluations"),
         (mean(CV2_BREAKS, prices=DEAR), GUIDED, "beyond CV^2 = 6.25 its interval cannot be trus"),
         (mean(9.0, refused="X has no usable gradient"), REWEIGHTING, "X has no usable gradient"),
@@ -92,7 +92,7 @@ def test_prices_of_e_q() -> None:
     assert plain.evaluations == pytest.approx(120_000)
     assert guided.evaluations == pytest.approx(79_000 / 0.9)
     assert plain.seconds == pytest.approx(120.0)
-    assert guided.seconds == pytest.approx(81.0 / 0.9)
+    assert guided.seconds == pytest.approx(79.0 / 0.9)
     blind = decide_mean("auto", mean(3.0))
     assert (of(blind, REWEIGHTING).seconds, of(blind, GUIDED).seconds) == (None, None)
     flat = decide_mean("auto", mean(3.0, refused="no", prices=replace(CHEAP, guided=None)))

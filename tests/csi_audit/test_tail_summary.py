@@ -190,6 +190,8 @@ def test_untrusted_runs_agree_and_differ_with_nothing() -> None:
     assert rare_agreement(replace(rare, status="runs disagree"), real) == "cannot tell"
     none = replace(rare, value=0.0, interval=(0.0, 1e-3), status="none seen: upper bound only")
     assert rare_agreement(none, real) == "differ"
+    unsure = replace(none, status=f"{none.status}, itself to be read with care (chains stuck)")
+    assert rare_agreement(unsure, real) == "cannot tell"
 
 
 def test_decibels() -> None:

@@ -27,7 +27,7 @@ from reports import (
     write_report,
 )
 from reports.gallery import Picture, slug
-from reports.report import EMBED_BYTES, replace_figures, render_page
+from reports.report import EMBED_BYTES, render_page, replace_figures
 from reports.tables import result_table
 
 pytestmark = pytest.mark.unit
