@@ -12,6 +12,7 @@ from compressors.bit_matched import BIT_MATCHED
 from compressors.plans import COMPRESSOR_PLAN, Plan
 from csi_audit.setting_checks import at_least, check_listed, check_names, check_rate
 from csi_audit.tail_settings import TailSettings
+from reports.words import decibel
 
 BASE_PLAN = Plan(
     steps=20_000,
@@ -130,6 +131,11 @@ class RunConfig(TailSettings, ReadingConfig):
                     f"tau_db must lie in [-{_MAX_DB}, {_MAX_DB}] dB; got {level}. Half the power "
                     "lost is -3."
                 )
+        shown = [decibel(level) for level in self.tau_db]
+        if len(set(shown)) < len(shown):
+            raise CsiAuditError(
+                f"tau_db must hold levels that differ in two digits; got {', '.join(shown)}."
+            )
         if self.issgm is not None and self.issgm not in self.compressor:
             raise CsiAuditError(
                 f"issgm must name one of the audited compressors; got {self.issgm!r}. "

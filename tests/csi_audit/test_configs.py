@@ -101,6 +101,7 @@ def test_fixing_holds_plain_values() -> None:
         ({"tau_quantile": 0.0}, r"tau_quantile must lie in \(0, 1\); got 0.0"),
         ({"tau_quantile": float("nan")}, r"tau_quantile must lie in \(0, 1\); got nan"),
         ({"tau_db": (-3.0, 5000.0)}, r"tau_db must lie in \[-200, 200\] dB; got 5000.0"),
+        ({"tau_db": (-3.0, -3.0)}, r"tau_db must hold levels that differ in two digits; got −3 dB"),
         ({"tau_db": (float("nan"),)}, r"tau_db must lie in \[-200, 200\] dB; got nan"),
         (
             {"issgm": "klt-4"},
