@@ -23,7 +23,7 @@ from reports.fidelity_items import (
 )
 from reports.fidelity_keys import below
 from reports.keys import KEYS
-from reports.plain import from_plain, to_plain
+from reports.plain import from_plain, json_text
 from reports.schema import BaseInfo, Cost, DataInfo, RealismItem
 
 CHECK_NAME = "check.json"
@@ -65,8 +65,7 @@ class BaseCheck:
         Raises:
             ValueError: a figure is NaN or infinite (names the key).
         """
-        plain = to_plain(self, "check")
-        return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_text(self, "check")
 
     def save(self, folder: str | Path) -> Path:
         """Write `check.json` into a folder, whole or not at all.

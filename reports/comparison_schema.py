@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from channels.support import CsiAuditError, write_text_atomic
 from reports.estimates import Estimate
-from reports.plain import from_plain, to_plain
+from reports.plain import from_plain, json_text
 
 COMPARISON_VERSION = 1
 COMPARISON_NAME = "comparison.json"
@@ -149,8 +149,7 @@ class ComparisonResult:
         Raises:
             ValueError: a figure is NaN or infinite (names the key).
         """
-        plain = to_plain(self, "comparison")
-        return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_text(self, "comparison")
 
     def save(self, folder: str | Path) -> Path:
         """Write `comparison.json` into a folder, whole or not at all."""

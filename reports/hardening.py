@@ -4,7 +4,6 @@ After minus before on the same users, so negative is better. Hardening worked wh
 improved and the mean surely lost no more than 0.1 dB.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from channels.support import write_text_atomic
 from reports.comparison_estimates import paired_cvar_db, paired_mean_db, paired_quantiles_db
 from reports.estimates import Estimate, format_estimate
-from reports.plain import to_plain
+from reports.plain import json_text
 
 Array = npt.NDArray[np.float64]
 
@@ -53,8 +52,7 @@ class HardeningResult:
     def save(self, folder: str | Path) -> Path:
         """Write `harden.json`, whole or not at all."""
         target = Path(folder) / "harden.json"
-        text = json.dumps(to_plain(self, "harden"), indent=2, ensure_ascii=False, allow_nan=False)
-        write_text_atomic(target, text + "\n")
+        write_text_atomic(target, json_text(self, "harden"))
         return target
 
 

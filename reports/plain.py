@@ -5,6 +5,7 @@ errors here; versions and files are the business of schema.py.
 """
 
 import dataclasses
+import json
 import math
 import types
 import typing
@@ -14,6 +15,15 @@ from typing import Any, TypeVar
 from channels.support import did_you_mean
 
 T = TypeVar("T")
+
+
+def json_text(value: Any, where: str = "result") -> str:
+    """The text of a JSON file: keys in order, two spaces, a newline at the end.
+
+    Raises:
+        ValueError: a figure is NaN or infinite (names the key).
+    """
+    return json.dumps(to_plain(value, where), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def to_plain(value: Any, where: str = "result") -> Any:

@@ -16,7 +16,7 @@ from channels.support import CsiAuditError, write_text_atomic
 from reports.estimates import Estimate
 from reports.fidelity_items import TailRatio
 from reports.mode_schema import ModeReport, Stratum
-from reports.plain import from_plain, to_plain
+from reports.plain import from_plain, json_text
 from reports.tail_schema import ChainFigures, Decision, GuidedEntry, LossTail
 
 SCHEMA_VERSION = 1
@@ -237,7 +237,7 @@ class Result:
         Raises:
             ValueError: a figure is NaN or infinite (names the key).
         """
-        return json.dumps(to_plain(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_text(self)
 
     def save(self, path: str | Path) -> Path:
         """Write `result.json`, whole or not at all; a folder stands for its result.json.
