@@ -9,18 +9,25 @@ gradient is used. What the runs say about the tail is csi_audit.tail's.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import special
 from torch import Tensor
 
 from channels.randomness import seeded_generator
 from channels.support import CsiAuditError
+from csi_audit.chain_steps import (
+    ACCEPTANCE,
+    ADAPTATION,
+    PILOT_MOVES,
+    PILOT_RANGE,
+    PILOT_TRIALS,
+    gaussian_step,
+)
 from csi_audit.losses import Loss
 from csi_audit.noise_map import LimitState, NoiseMap
 from csi_audit.run_state import BlockStore
@@ -29,11 +36,6 @@ from csi_audit.tail import Budget, ReplicatedTail, TailRun, check_threshold
 from reports.estimates import Estimate
 
 Array = npt.NDArray[np.float64]
-
-ACCEPTANCE = 0.44
-"""Share of accepted moves that the step aims at."""
-ADAPTATION = 1.5
-"""Change of the step's logarithm a unit of acceptance that was missed."""
 
 
 class Walk(NamedTuple):
@@ -73,16 +75,6 @@ def next_threshold(values: Tensor, share: float) -> float | None:
     return float(below[0]) if len(below) else None
 
 
-def gaussian_step(p: float) -> float:
-    """Step b of the move that is accepted about 44 % of the time beyond a plane of probability p.
-
-        b = 1.7 / (0.9 + Phi^-1(1 - p)),   at most 1
-
-    The exact solutions for p = 0.1 to 1e-10 are met within 4 % of acceptance.
-    """
-    return min(1.0, 1.7 / (0.9 + max(0.0, -float(special.ndtri(p)))))
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Level:
     """A level to fill: its lower end, its seeds, its step and its probability so far."""
@@ -104,8 +96,8 @@ class SubsetSimulation:
     One run draws N particles, then fills level after level to N particles again, and so estimates
     all probabilities down to the deepest level at once. Its estimate is consistent and close to
     unbiased; the interval comes from independent runs, since the formula within one run covers too
-    rarely. The step of the moves is a function of what earlier levels accepted, never of the level
-    it is used in, which would break their reversibility.
+    rarely. The step of the moves is a function of what earlier levels and a pilot accepted, whose
+    moves are thrown away; never of moves that are kept, which would break reversibility.
 
     Args:
         noise_map: G.
@@ -237,6 +229,19 @@ class SubsetSimulation:
         moves = made - len(found[0])
         return Walk(torch.cat(found), torch.cat(losses), accepted / moves if moves else 1.0)
 
+    def _tried(self, here: _Level, limit: LimitState, generator: torch.Generator) -> _Level:
+        """The level with a step that its seeds accept about often enough."""
+        low, high = PILOT_RANGE
+        z, values = here.z[:PILOT_MOVES], here.values[:PILOT_MOVES]
+        for _ in range(PILOT_TRIALS):
+            walk = self.walk(limit, z, values, here.threshold, step=here.step, n=2 * len(z),
+                             generator=generator)  # fmt: skip
+            if low <= walk.acceptance <= high or (walk.acceptance > high and here.step == 1.0):
+                return here
+            change = 0.5 if walk.acceptance < low else 2.0
+            here = replace(here, factor=here.factor * change)
+        return here
+
     def _method(self, runs: int) -> str:
         return (
             f"{self.name}, {runs} runs of {self.particles} particles a level, share "
@@ -254,8 +259,8 @@ class SubsetSimulation:
         """The levels of one run, each made or from the disk."""
         levels: list[dict[str, Array]] = []
         while not levels or not bool(levels[-1]["last"]):
-            stream = seeded_generator(seed, name, len(levels))
-            make = partial(self._level, limit, t, levels[-1] if levels else None, stream)
+            streams = [seeded_generator(seed, name, len(levels), *s) for s in ((), ("pilot",))]
+            make = partial(self._level, limit, t, levels[-1] if levels else None, *streams)
             if store is None:
                 levels.append(make())
                 continue
@@ -275,6 +280,7 @@ class SubsetSimulation:
         t: float,
         before: Mapping[str, Array] | None,
         generator: torch.Generator,
+        pilot: torch.Generator,
     ) -> dict[str, Array]:
         """One level: what is told of it, and what the next one needs."""
         spent = limit.evaluations
@@ -284,6 +290,7 @@ class SubsetSimulation:
             walk, factor = Walk(here.z, here.values, 1.0), 1.0
         else:
             here = _seeded(before, generator)
+            here = self._tried(here, limit, pilot)
             walk = self.walk(limit, here.z, here.values, here.threshold,
                              step=here.step, n=self.particles, generator=generator)  # fmt: skip
             factor = here.factor * math.exp(ADAPTATION * (walk.acceptance - ACCEPTANCE))

@@ -15,13 +15,12 @@ from torch import Tensor
 
 from channels import CsiAuditError
 from csi_audit import subset_simulation
+from csi_audit.chain_steps import ACCEPTANCE, gaussian_step
 from csi_audit.noise_map import IdentityMap, LimitState, OdeMap
 from csi_audit.run_state import BlockStore
 from csi_audit.subset_simulation import (
-    ACCEPTANCE,
     SubsetSimulation,
     Walk,
-    gaussian_step,
     next_threshold,
 )
 from csi_audit.tail import Budget, ReplicatedTail, TailRun
@@ -140,13 +139,18 @@ def test_a_walk_fills_its_level_and_never_leaves_it(n: int) -> None:
 
 @pytest.mark.unit
 def test_the_step_changes_between_levels_only() -> None:
-    """Each level's step is the reference times what the levels before it accepted."""
+    """Each level's step is the reference times what the levels before it accepted.
+
+    Beyond a plane no pilot finds anything to change.
+    """
     walks: list[tuple[float, Walk]] = []
 
     class Watched(SubsetSimulation):
-        def walk(self, *arguments: Any, step: float, **options: Any) -> Walk:
-            walks.append((step, super().walk(*arguments, step=step, **options)))
-            return walks[-1][1]
+        def walk(self, *arguments: Any, step: float, n: int, **options: Any) -> Walk:
+            found = super().walk(*arguments, step=step, n=n, **options)
+            if n == self.particles:  # a pilot has fewer
+                walks.append((step, found))
+            return found
 
     curve, _ = simulation(kind=Watched, deepest=1e-4).tail(Plane(), budget=Budget(runs=1), seed=0)
     assert len(walks) == 3
@@ -158,6 +162,25 @@ def test_the_step_changes_between_levels_only() -> None:
         assert step == pytest.approx(min(1.0, factor * gaussian_step(p)), rel=0.05)
         factor *= math.exp(1.5 * (walk.acceptance - ACCEPTANCE))
         assert float(walk.values.min()) > run.thresholds[k]
+
+
+class Ball(Plane):
+    """Bad near a point half a deviation out: beyond no plane, so a plane's step misleads."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return -(x - 0.5 / math.sqrt(x.shape[1])).square().sum(1).sqrt()
+
+
+@pytest.mark.unit
+def test_a_pilot_mends_the_step_where_a_plane_misleads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def acceptance() -> list[float]:
+        method = SubsetSimulation(IdentityMap((3,)), particles=500, deepest=1e-3)
+        curve, _ = method.tail(Ball(), budget=Budget(runs=1), seed=0)
+        return list(curve.runs[0].acceptance)
+
+    assert min(acceptance()) > 0.35
+    monkeypatch.setattr(subset_simulation, "PILOT_TRIALS", 0)
+    assert min(acceptance()) < 0.2
 
 
 # --- Truth ----------------------------------------------------------------------------------------
@@ -406,11 +429,12 @@ def test_a_killed_run_goes_on_from_its_last_level(tmp_path: Path) -> None:
         class Killed(SubsetSimulation):
             filled = 0
 
-            def walk(self, *arguments: Any, **options: Any) -> Walk:
-                if self.filled == levels:
-                    raise KeyboardInterrupt
-                self.filled += 1
-                return super().walk(*arguments, **options)
+            def walk(self, *arguments: Any, n: int, **options: Any) -> Walk:
+                if n == self.particles:  # a pilot has fewer
+                    if self.filled == levels:
+                        raise KeyboardInterrupt
+                    self.filled += 1
+                return super().walk(*arguments, n=n, **options)
 
         method = simulation(kind=Killed, kept=5)
         store = BlockStore(tmp_path / folder)
