@@ -17,7 +17,7 @@ from channels.channel_set import Grid
 from channels.support import CsiAuditError, did_you_mean, file_sha256, load_object
 from compressors.weights_file import read_weights, refused_if_damaged, write_weights
 from csi_audit.compressor_hash import held_numbers
-from csi_audit.diffusion import Denoiser, PreconditionedDenoiser
+from csi_audit.diffusion import Contrast, Denoiser, PreconditionedDenoiser
 from csi_audit.networks import NetworkSpec
 
 _KIND = "csi-audit base model 1"
@@ -72,10 +72,13 @@ def _words(shape: tuple[int, ...]) -> str:
     return f"{shape[0] // 2} receive x {shape[1]} transmit antennas x {shape[2]} delay taps"
 
 
-def build_denoiser(network: NetworkSpec, variance: Tensor) -> PreconditionedDenoiser:
+def build_denoiser(
+    network: NetworkSpec, variance: Tensor, *, contrast: Contrast | None = None
+) -> PreconditionedDenoiser:
     """A fresh preconditioned denoiser; variance is (2 n_rx, n_tx, n_delay)."""
     pairs, n_tx, n_delay = variance.shape[0] // 2, variance.shape[1], variance.shape[2]
-    return PreconditionedDenoiser(network.build(5 * pairs, 3 * pairs, n_tx, n_delay), variance)
+    inner = network.build(5 * pairs, 3 * pairs, n_tx, n_delay)
+    return PreconditionedDenoiser(inner, variance, contrast=contrast)
 
 
 def save_base(
@@ -88,6 +91,7 @@ def save_base(
     grid: Grid,
     card: dict[str, Any],
     variance: Tensor | None = None,
+    contrast: Contrast | None = None,
 ) -> str:
     """Write one safetensors file, weights rounded to float16, whole or not at all.
 
@@ -96,15 +100,18 @@ def save_base(
         weights: Of the preconditioned denoiser.
         network, sigma_min, sigma_max, grid, card: See `Base`.
         variance: Of each coefficient of the training data, if the denoiser's own is another's.
+        contrast: Of the denoiser; None has none.
     Returns:
         SHA-256 of the file.
     """
-    described = {
+    described: dict[str, Any] = {
         "network": {"name": network.name, "options": dict(network.options)},
         "sigma_min": sigma_min,
         "sigma_max": sigma_max,
         "grid": asdict(grid),
     }
+    if contrast is not None:
+        described["contrast"] = asdict(contrast)
     kept = {} if variance is None else {_LAW_VARIANCE: variance}
     halves = {
         name: value if name == "variance" else value.half() for name, value in weights.items()
@@ -133,7 +140,10 @@ def load_base(path: str | Path | None = None) -> Base:
         near = [p.name for p in path.parent.glob("*.safetensors")] if path.parent.is_dir() else []
         raise CsiAuditError(f"base model {path} does not exist.{did_you_mean(path.name, near)}")
     halves, described = read_weights(
-        path, kind=_KIND, otherwise="Train one with csi-audit fit-base."
+        path,
+        kind=_KIND,
+        otherwise="Train one with csi-audit fit-base; a base law of "
+        "placements goes with --network.",
     )
     weights = {name: value.float() for name, value in halves.items()}
     variance = weights.pop(_LAW_VARIANCE, None)
@@ -141,7 +151,9 @@ def load_base(path: str | Path | None = None) -> Base:
     with refused_if_damaged(path), torch.random.fork_rng(devices=[]):
         spec = described["network"]
         network = NetworkSpec(name=spec["name"], options=tuple(spec["options"].items()))
-        denoiser = build_denoiser(network, weights["variance"])
+        told = described.get("contrast")
+        contrast = None if told is None else Contrast(**told)
+        denoiser = build_denoiser(network, weights["variance"], contrast=contrast)
         denoiser.load_state_dict(weights)
     denoiser.eval().requires_grad_(False)
     return Base(

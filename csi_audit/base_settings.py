@@ -32,14 +32,15 @@ class FitBaseConfig(ReadingConfig):
         batch_size: Users a step and device; None chooses.
         learning_rate: Peak learning rate, taken as it is, with `adapt` for both trainings; None
             takes the usual, and a quarter of it for a base that begins with `adapt`.
-        optimizer: "muon", or "adamw", which wants a lower learning rate (4e-3 made the bundled
-            base).
+        optimizer: "muon", or "adamw", which wants a lower learning rate (4e-3).
         weighting: "forecast" lets channels with small and with large errors count alike; "even"
             takes the plain mean.
         patience: Blocks after which to stop when the validation loss has stood 0.5 % above its best
             throughout; None trains all steps. A loss that merely stands still stops nothing.
         fidelity_samples: Base samples that each of the fidelity figures on the way is taken from;
             0 takes none.
+        contrast_samples: Base samples that each of five contrasts is judged by after the training
+            (30 denoiser evaluations a sample); 0 leaves the denoiser as it was trained.
         precision: "bf16-mixed", twice as fast on GPUs and on CPUs with AVX512-bf16, or "32-true".
         seed: Fixes every random number.
         device: Where the training runs.
@@ -61,6 +62,7 @@ class FitBaseConfig(ReadingConfig):
     weighting: Weighting = "forecast"
     patience: int | None = 6
     fidelity_samples: int = 256
+    contrast_samples: int = 1000
     precision: Literal["bf16-mixed", "32-true"] = BASE_PLAN.precision
     seed: int = 0
     device: Device = "auto"
@@ -77,6 +79,7 @@ class FitBaseConfig(ReadingConfig):
                 )
         at_least(self, "devices", 1)
         at_least(self, "fidelity_samples", 0)
+        at_least(self, "contrast_samples", 0)
         for name in ("steps", "block_steps", "batch_size", "patience"):
             if getattr(self, name) is not None:
                 at_least(self, name, 1)

@@ -97,8 +97,9 @@ def _block_of(steps: int) -> int:
     >>> _block_of(1000), _block_of(150), _block_of(7), _block_of(997)
     (25, 3, 1, 27)
     """
+    possible = range(math.ceil(steps / 64), math.ceil(steps / 20) + 1)
     return min(
-        range(math.ceil(steps / 64), max(1, steps // 20) + 1),
+        [d for d in possible if round(steps / d) >= min(20, steps)],
         key=lambda d: (abs(steps - _whole(steps, d)), abs(math.log(d * BLOCKS / steps))),
     )
 

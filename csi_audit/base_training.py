@@ -29,8 +29,10 @@ from csi_audit.base import (
 )
 from csi_audit.base_sizes import choose_sizes
 from csi_audit.configs import BASE_PLAN
+from csi_audit.contrast_choice import STEPS as CONTRAST_STEPS
+from csi_audit.contrast_choice import ContrastChoice, choose_contrast
 from csi_audit.denoising_training import DenoisingModule, NoiseRange
-from csi_audit.devices import is_writing_process, wait_for_all
+from csi_audit.devices import is_writing_process, torch_device, wait_for_all
 from csi_audit.diffusion import PreconditionedDenoiser
 from csi_audit.error_forecast import ErrorForecast, Weighting
 from csi_audit.networks import NetworkSpec
@@ -38,6 +40,8 @@ from csi_audit.quick_fidelity import STEPS, QuickFidelity
 
 PATIENCE = 6
 """Blocks of a risen validation loss after which a training is stopped, unless said otherwise."""
+CONTRAST_SAMPLES = 1000
+"""Base samples that each contrast is judged by, unless said otherwise."""
 FIDELITY_FIGURES = 8
 """How often in a training, at most, the fidelity of the averaged weights is looked at."""
 VALIDATION_LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.2, 2.0, 3.5, 6.0, 12.0)
@@ -103,6 +107,8 @@ class BaseRecipe:
             takes the plain mean.
         patience: Blocks with a risen validation loss after which to stop; None stops at the end.
         fidelity_samples: Base samples that the figures on the way are taken from; 0 takes none.
+        contrast_samples: Base samples that each contrast is judged by after the training, see
+            `csi_audit.diffusion.Contrast`; 0 leaves the denoiser as it was trained.
     """
 
     network: NetworkSpec = field(default_factory=NetworkSpec)
@@ -111,6 +117,7 @@ class BaseRecipe:
     weighting: Weighting = "forecast"
     patience: int | None = None
     fidelity_samples: int = 0
+    contrast_samples: int = 0
 
 
 def fit_base(
@@ -152,7 +159,11 @@ def fit_base(
         shape = tuple(x.shape[1:])
         sizes = choose_sizes(len(channels), shape, default=BASE_PLAN, devices=devices)
         recipe = BaseRecipe(
-            network=sizes.network, plan=sizes.plan, patience=PATIENCE, fidelity_samples=256
+            network=sizes.network,
+            plan=sizes.plan,
+            patience=PATIENCE,
+            fidelity_samples=256,
+            contrast_samples=CONTRAST_SAMPLES,
         )
     if start is not None:
         recipe = replace(recipe, network=_network_of(start, x, channels.source.path))
@@ -171,6 +182,7 @@ def fit_base(
     )
     path = Path(folder) / "base.safetensors"
     if is_writing_process():
+        chosen = _contrast(recipe, training, channels, x_validation, module, device)
         save_base(
             path,
             training.weights,
@@ -178,8 +190,9 @@ def fit_base(
             sigma_min=recipe.noise.sigma_min,
             sigma_max=module.sigma_max,
             grid=channels.grid,
-            card=_card(described, training, channels, x_validation, module),
+            card=_card(described, training, channels, x_validation, module) | _said(recipe, chosen),
             variance=None if start is None else module.scale.cpu(),
+            contrast=None if chosen is None else chosen.contrast,
         )
     wait_for_all()
     return load_base(path)
@@ -218,6 +231,49 @@ def base_module(
     )
 
 
+def _contrast(
+    recipe: BaseRecipe,
+    training: Training,
+    channels: ChannelSet,
+    x_validation: Tensor,
+    module: BaseModule,
+    device: str,
+) -> ContrastChoice | None:
+    """The contrast of the trained weights as they will be written; None if none is looked for."""
+    if not recipe.contrast_samples:
+        return None
+    fidelity = QuickFidelity(
+        x_validation,
+        channels.grid,
+        module.scale.cpu(),
+        sigma_min=recipe.noise.sigma_min,
+        sigma_max=module.sigma_max,
+        samples=recipe.contrast_samples,
+        seed=recipe.plan.seed,
+        steps=CONTRAST_STEPS,
+    )
+    weights = {k: v.half().float() if k != "variance" else v for k, v in training.weights.items()}
+    with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, then overwritten
+        denoiser = build_denoiser(recipe.network, weights["variance"])
+    denoiser.load_state_dict(weights)
+    return choose_contrast(denoiser.to(torch_device(device)).eval(), fidelity)
+
+
+def _said(recipe: BaseRecipe, chosen: ContrastChoice | None) -> dict[str, Any]:
+    """What the card says of the contrast."""
+    if chosen is None:
+        return {}
+    return {
+        "contrast": {
+            "what": "KS distance to the validation users by amount: distortion, mean feature",
+            "samples": recipe.contrast_samples,
+            "steps": CONTRAST_STEPS,
+            "chosen": 0.0 if chosen.contrast is None else chosen.contrast.amount,
+            "tried": [[amount, f.distortion, f.features] for amount, f in chosen.tried],
+        }
+    }
+
+
 def _trainable(start: Base) -> PreconditionedDenoiser:
     """A copy of a base's denoiser that may be trained."""
     if not isinstance(start.denoiser, PreconditionedDenoiser):
@@ -226,6 +282,7 @@ def _trainable(start: Base) -> PreconditionedDenoiser:
             f"{type(start.denoiser).__name__}. Train the foreign network where it came from."
         )
     copy = deepcopy(start.denoiser)
+    copy.contrast = None  # chosen anew for the law it will have
     copy.train().requires_grad_(True)
     return copy
 

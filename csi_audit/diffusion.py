@@ -4,10 +4,14 @@ Everything works on x_sigma = x0 + sigma eps with sigma in the units of x; csi_a
 the times of DDPM, score-SDE and EDM to sigma. The score of the noised law is (D - x) / sigma^2.
 """
 
+import math
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+from channels.support import CsiAuditError
 
 
 class Denoiser(Protocol):
@@ -38,10 +42,50 @@ def wiener_error(variance: Tensor, sigma: Tensor | float, x: Tensor) -> Tensor:
     return (square * variance / (variance + square)).flatten(1).mean(1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """How far a denoiser is led on, away from the best linear one.
+
+        1 + w(sigma),      w = amount exp(-(log sigma - log centre)^2 / (2 width^2))
+
+    A network that has not the capacity for the posterior mean learns something between it and the
+    linear denoiser; its channels spread their power over too many beams. What it learnt beyond the
+    linear denoiser is taken 1 + w times. That is the guidance of a model by a worse one, which here
+    is known in closed form and costs nothing.
+
+    Attributes:
+        amount: Largest w.
+        centre: Noise level where it is reached, in the units of x.
+        width: Of the bump in log sigma.
+    Raises:
+        CsiAuditError: a number is out of its range.
+    Source: Karras et al., 2024, arXiv:2406.02507 (a worse version of the same network); Ning et
+        al., 2024, arXiv:2308.15321 (a factor on the predicted noise, for the same reason).
+    """
+
+    amount: float
+    centre: float = 5.0
+    width: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not abs(self.amount) < 1:
+            raise CsiAuditError(f"amount must lie in (-1, 1); got {self.amount}. 0.1 is usual.")
+        for name in ("centre", "width"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise CsiAuditError(f"{name} must be finite and above 0; got {value}.")
+
+    def factor(self, sigma: Tensor) -> Tensor:
+        """1 + w of each noise level."""
+        away = (sigma.log() - math.log(self.centre)) / self.width
+        return 1 + self.amount * (-0.5 * away.square()).exp()
+
+
 class PreconditionedDenoiser(nn.Module):
     """A network around the best linear denoiser of each coefficient.
 
-        D = [c_skip + (1 - c_skip) g] x + c_out f,      (f, g) = network(features(x), log sigma)
+        D = c_skip x + (1 + w) [(1 - c_skip) g x + c_out f]
+        (f, g) = network(features(x), log sigma)
         c_skip = v / (v + sigma^2),  c_out = sigma sqrt(v / (v + sigma^2))
 
     v is the variance of each coefficient in the training data, so early delay taps and late ones
@@ -52,14 +96,17 @@ class PreconditionedDenoiser(nn.Module):
     Args:
         network: Maps (N, 5 n_rx, n_tx, n_delay) and log sigma (N,) to (N, 3 n_rx, n_tx, n_delay).
         variance: v, (2 n_rx, n_tx, n_delay), positive.
+        contrast: Gives w; None is w = 0, as in training.
     Source: the constants of Karras et al., 2022, arXiv:2206.00364, taken per coefficient.
     """
 
     variance: Tensor
 
-    def __init__(self, network: nn.Module, variance: Tensor) -> None:
+    def __init__(
+        self, network: nn.Module, variance: Tensor, *, contrast: Contrast | None = None
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.contrast = network, contrast
         self.register_buffer("variance", variance.clone())
         self.event_shape = tuple(int(n) for n in variance.shape)
 
@@ -69,7 +116,9 @@ class PreconditionedDenoiser(nn.Module):
         maps = self.network(_features(x / total.sqrt()), level.flatten().log())
         f, gate = maps.to(x.dtype).split([x.shape[1], x.shape[1] // 2], dim=1)
         c_skip, c_out = v / total, level * (v / total).sqrt()
-        return (c_skip + (1 - c_skip) * gate.repeat_interleave(2, dim=1)) * x + c_out * f
+        more = 1.0 if self.contrast is None else self.contrast.factor(level)
+        gate = more * gate.repeat_interleave(2, dim=1)
+        return (c_skip + (1 - c_skip) * gate) * x + c_out * (more * f)
 
 
 def _features(y: Tensor) -> Tensor:

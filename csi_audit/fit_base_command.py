@@ -48,6 +48,7 @@ def fit_base_model(settings: FitBaseConfig) -> None:
         weighting=settings.weighting,
         patience=settings.patience,
         fidelity_samples=settings.fidelity_samples,
+        contrast_samples=settings.contrast_samples,
     )
     where: dict[str, Any] = {"device": settings.device, "devices": settings.devices}
     if start is None:
@@ -151,6 +152,15 @@ def _say_result(console: Console, base: Base) -> None:
             f"{card['patience']} blocks. The weights are those of step {card['selected_step']:,}.",
         )
     say(console, f"Validation loss {card['validation_loss']:.4f} (1 = Wiener filter).")
+    contrast = card.get("contrast")
+    if contrast is not None:
+        tried = {amount: (distortion + features) / 2 for amount, distortion, features in
+                 contrast["tried"]}  # fmt: skip
+        say(
+            console,
+            f"Contrast {contrast['chosen']:g}: mean KS distance {tried[contrast['chosen']]:.3f} to "
+            f"the validation users, {tried[0.0]:.3f} without.",
+        )
     fidelity = card.get("fidelity")
     if fidelity is not None and fidelity["curve"]:
         step, distortion, features = fidelity["curve"][-1]

@@ -53,6 +53,7 @@ class QuickFidelity:
         sigma_min, sigma_max: Where sampling ends and starts.
         samples: Base samples a call.
         seed: Fixes the noise.
+        steps: Of the 2M ODE.
     """
 
     def __init__(
@@ -65,9 +66,10 @@ class QuickFidelity:
         sigma_max: float,
         samples: int,
         seed: int,
+        steps: int = STEPS,
     ) -> None:
         self.grid, self.variance = grid, variance
-        self.sigmas = sigma_grid(sigma_max, sigma_min, STEPS)
+        self.sigmas = sigma_grid(sigma_max, sigma_min, steps)
         self.samples, self.seed = samples, seed
         self.kept = variance.flatten().topk(max(1, variance.numel() // _KEPT)).indices
         self.real = self._measure(real[:_MOST_REAL])

@@ -22,6 +22,7 @@ from csi_audit.fit_base_command import _plan
 
 unit = pytest.mark.unit
 SMALL = ["--steps", "8", "--block_steps", "2", "--batch_size", "16", "--fidelity_samples", "16"]
+SMALL += ["--contrast_samples", "8"]
 
 
 @pytest.fixture(autouse=True)
@@ -223,6 +224,7 @@ def test_the_command_of_the_readme_makes_the_bundled_base() -> None:
     card = load_base().card
     plan = asdict(_plan(settings, sizes))
     assert {key: plan[key] for key in card["plan"]} == card["plan"]
-    assert plan["optimizer"] == card["plan"].get("optimizer", "adamw")
-    assert settings.weighting == card.get("weighting", "even")
+    for name in ("weighting", "patience", "fidelity_samples"):
+        assert getattr(settings, name) == card[name]
+    assert settings.contrast_samples == card["contrast"]["samples"]
     assert sizes.network.name == card["network"]["name"]
