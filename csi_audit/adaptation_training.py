@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from channels.channel_set import ChannelSet
 from channels.randomness import seeded_generator
@@ -62,7 +62,7 @@ class Yardstick:
         self.held = validation_users(held, like=self.x, seed=recipe.plan.seed)
 
     def __call__(self, name: str, base: Base, *, steps: int | None = None) -> HeldFigures:
-        """The figures of a base of our own.
+        """The figures of a base of our own: the loss of its network, the KS distances of its law.
 
         Args:
             name, steps: See `HeldFigures`.
@@ -79,9 +79,16 @@ class Yardstick:
         return HeldFigures(
             name=name,
             losses=torch.cat(losses).clone(),
-            fidelity=None if module.fidelity is None else module.fidelity(module.network),
+            fidelity=None if module.fidelity is None else module.fidelity(_network(base)),
             steps=steps,
         )
+
+
+def _network(base: Base) -> nn.Module:
+    """The denoiser with its contrast, which the training's copy is without."""
+    if not isinstance(base.denoiser, nn.Module):
+        raise TypeError("a base of our own has a module as denoiser")
+    return base.denoiser
 
 
 def adapt_base(

@@ -33,7 +33,7 @@ from csi_audit.contrast_choice import STEPS as CONTRAST_STEPS
 from csi_audit.contrast_choice import ContrastChoice, choose_contrast
 from csi_audit.denoising_training import DenoisingModule, NoiseRange
 from csi_audit.devices import is_writing_process, torch_device, wait_for_all
-from csi_audit.diffusion import PreconditionedDenoiser
+from csi_audit.diffusion import Contrast, PreconditionedDenoiser
 from csi_audit.error_forecast import ErrorForecast, Weighting
 from csi_audit.networks import NetworkSpec
 from csi_audit.quick_fidelity import STEPS, QuickFidelity
@@ -42,6 +42,8 @@ PATIENCE = 6
 """Blocks of a risen validation loss after which a training is stopped, unless said otherwise."""
 CONTRAST_SAMPLES = 1000
 """Base samples that each contrast is judged by, unless said otherwise."""
+CONTRAST_USERS = 200
+"""Validation users below which no contrast is chosen: their KS distances would tell nothing."""
 FIDELITY_FIGURES = 8
 """How often in a training, at most, the fidelity of the averaged weights is looked at."""
 VALIDATION_LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.2, 2.0, 3.5, 6.0, 12.0)
@@ -108,7 +110,8 @@ class BaseRecipe:
         patience: Blocks with a risen validation loss after which to stop; None stops at the end.
         fidelity_samples: Base samples that the figures on the way are taken from; 0 takes none.
         contrast_samples: Base samples that each contrast is judged by after the training, see
-            `csi_audit.diffusion.Contrast`; 0 leaves the denoiser as it was trained.
+            `csi_audit.diffusion.Contrast`; with 0, or under 200 validation users, none is chosen
+            and a base that begins with another keeps the other's.
     """
 
     network: NetworkSpec = field(default_factory=NetworkSpec)
@@ -192,7 +195,7 @@ def fit_base(
             grid=channels.grid,
             card=_card(described, training, channels, x_validation, module) | _said(recipe, chosen),
             variance=None if start is None else module.scale.cpu(),
-            contrast=None if chosen is None else chosen.contrast,
+            contrast=_kept_contrast(start) if chosen is None else chosen.contrast,
         )
     wait_for_all()
     return load_base(path)
@@ -240,7 +243,7 @@ def _contrast(
     device: str,
 ) -> ContrastChoice | None:
     """The contrast of the trained weights as they will be written; None if none is looked for."""
-    if not recipe.contrast_samples:
+    if not recipe.contrast_samples or len(x_validation) < CONTRAST_USERS:
         return None
     fidelity = QuickFidelity(
         x_validation,
@@ -257,6 +260,12 @@ def _contrast(
         denoiser = build_denoiser(recipe.network, weights["variance"])
     denoiser.load_state_dict(weights)
     return choose_contrast(denoiser.to(torch_device(device)).eval(), fidelity)
+
+
+def _kept_contrast(start: Base | None) -> Contrast | None:
+    """That of the base begun with."""
+    denoiser = None if start is None else start.denoiser
+    return denoiser.contrast if isinstance(denoiser, PreconditionedDenoiser) else None
 
 
 def _said(recipe: BaseRecipe, chosen: ContrastChoice | None) -> dict[str, Any]:
@@ -282,7 +291,7 @@ def _trainable(start: Base) -> PreconditionedDenoiser:
             f"{type(start.denoiser).__name__}. Train the foreign network where it came from."
         )
     copy = deepcopy(start.denoiser)
-    copy.contrast = None  # chosen anew for the law it will have
+    copy.contrast = None  # the posterior mean is what is trained
     copy.train().requires_grad_(True)
     return copy
 

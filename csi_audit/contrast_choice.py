@@ -56,7 +56,8 @@ def choose_contrast(
 
 
 def _best(tried: Mapping[float, FidelityFigures]) -> float:
-    return min(tried, key=lambda amount: tried[amount].distortion + tried[amount].features)
+    """The least contrast of the nearest laws."""
+    return min(tried, key=lambda a: (tried[a].distortion + tried[a].features, a))
 
 
 def with_contrast(denoiser: PreconditionedDenoiser, amount: float) -> PreconditionedDenoiser:

@@ -31,9 +31,12 @@ from csi_audit.base_training import (
     VALIDATION_LEVELS,
     BaseModule,
     BaseRecipe,
+    _trainable,
     fit_base,
 )
+from csi_audit.contrast_choice import with_contrast
 from csi_audit.denoising_training import NoiseRange
+from csi_audit.diffusion import Contrast, PreconditionedDenoiser
 from csi_audit.networks import NetworkSpec
 from csi_audit.quick_fidelity import FidelityFigures
 
@@ -102,6 +105,37 @@ def test_the_module_is_a_function_of_its_seed() -> None:
         for s in (5, 5, 6)
     ]
     assert draws[0] == draws[1] != draws[2]
+
+
+@pytest.mark.unit
+def test_the_contrast_of_a_training(
+    tmp_path: Path, draw_users: Callable[..., ChannelSet], seeded_torch: None
+) -> None:
+    """Chosen where there are users enough, else that of the base begun with; none in training."""
+
+    def fitted(name: str, users: int, start: Base | None = None) -> Base:
+        recipe = BaseRecipe(network=SMALL, plan=PLAN, contrast_samples=20)
+        return fit_base(
+            draw_users(100, seed=1), draw_users(users, seed=2), folder=tmp_path / name,
+            recipe=recipe, start=start, device="cpu", progress=False,
+        )  # fmt: skip
+
+    def contrast(base: Base) -> Contrast | None:
+        assert isinstance(base.denoiser, PreconditionedDenoiser)
+        return base.denoiser.contrast
+
+    many, few = fitted("many", 200), fitted("few", 199)
+    said = many.card["contrast"]
+    least = min(said["tried"], key=lambda row: (row[1] + row[2], row[0]))
+    assert said["chosen"] == least[0] == getattr(contrast(many), "amount", 0.0)
+    assert contrast(few) is None
+    assert "contrast" not in few.card
+    assert isinstance(few.denoiser, PreconditionedDenoiser)
+    kept = Contrast(amount=0.3)
+    began = replace(few, denoiser=with_contrast(few.denoiser, 0.3))
+    assert contrast(fitted("adapted", 30, began)) == kept
+    assert _trainable(began).contrast is None
+    assert contrast(began) == kept
 
 
 @pytest.mark.unit
