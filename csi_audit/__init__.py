@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from csi_audit.comparing import compare
     from csi_audit.comparison_settings import CompareConfig
     from csi_audit.configs import RunConfig
+    from csi_audit.network_audit import audit_network
+    from csi_audit.network_settings import NetworkRunConfig
 
 __all__ = [
     "CheckBaseConfig",
     "CompareConfig",
+    "NetworkRunConfig",
     "RunConfig",
     "audit",
+    "audit_network",
     "check_base",
     "compare",
     "fit_base",
@@ -39,8 +43,10 @@ check_siblings(Path(__file__).resolve().parents[1])
 _EXPORTS = {
     "CheckBaseConfig": "csi_audit.base_commands",
     "CompareConfig": "csi_audit.comparison_settings",
+    "NetworkRunConfig": "csi_audit.network_settings",
     "RunConfig": "csi_audit.configs",
     "audit": "csi_audit.auditing",
+    "audit_network": "csi_audit.network_audit",
     "check_base": "csi_audit.base_check",
     "compare": "csi_audit.comparing",
     "fit_base": "csi_audit.base_training",

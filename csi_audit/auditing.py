@@ -7,7 +7,7 @@ killed at any moment goes on where it was.
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,29 +27,31 @@ from compressors.loading import NamedCompressor, load_compressor
 from compressors.preflight import check_panel
 from csi_audit import __version__, summary
 from csi_audit.admitting import preflight_cautions
+from csi_audit.audited_losses import nmse_of
 from csi_audit.base import Base, load_base
+from csi_audit.base_drawing import Progress, audited_samples, step_tally
 from csi_audit.compressor_hash import code_sha256
 from csi_audit.configs import RunConfig
 from csi_audit.deepening import Deepening, block_key
+from csi_audit.deeper import threshold_levels
 from csi_audit.devices import torch_device
-from csi_audit.drawing import Tally, draw_in_blocks
+from csi_audit.drawing import draw_in_blocks
 from csi_audit.failure_modes_of_run import with_failure_modes
 from csi_audit.losses import SquaredErrorLoss
 from csi_audit.measuring import Measured, measure
 from csi_audit.provenance import base_mismatch, data_info, machine_words
 from csi_audit.run_state import BlockStore, read_arrays, write_arrays
 from csi_audit.samples import WeightedSamples
-from csi_audit.sampling import BaseSampler, IssgmSampler
+from csi_audit.sampling import IssgmSampler
 from csi_audit.weights import LossWeight
 from reports.figure_data import ReportArrays
+from reports.placement_arrays import PlacementArrays
 from reports.realism import base_verdict, fidelity_summary
 from reports.report import write_report
 from reports.schema import BaseInfo, Cost, IssgmEntry, Result, Threshold, load_result
 from reports.words import base_rule
 
 SAMPLES_NAME = "samples.h5"
-Progress = Callable[[str, int, int], None]
-"""Called with the step of the audit, the denoiser evaluations made in it, and its total."""
 
 
 def audit(config: RunConfig, *, progress: Progress | None = None) -> Result:
@@ -82,7 +84,10 @@ def audit(config: RunConfig, *, progress: Progress | None = None) -> Result:
         return load_result(folder)
     evidence = _gather(config, channels, x_real, base, compressors, store, progress)
     result, arrays = with_failure_modes(
-        _result(config, evidence, base), summary.arrays(evidence), evidence
+        _result(config, evidence, base),
+        summary.arrays(evidence),
+        evidence,
+        failures={n: found for n, found in evidence.deeper.failures.items() if len(found)},
     )
     cost = replace(result.cost, seconds=round(time.monotonic() - began, 1))
     result = replace(result, cost=cost)
@@ -100,8 +105,17 @@ def write_report_again(folder: str | Path) -> Path:
         CsiAuditError: the folder holds no finished run.
     """
     result = load_result(folder)
-    arrays = ReportArrays.from_flat(read_arrays(Path(folder) / SAMPLES_NAME, group="report"))
-    return write_report(result, arrays, folder)
+    flat = read_arrays(Path(folder) / SAMPLES_NAME, group="report")
+    if result.network is not None:
+        return network_page(result, PlacementArrays.from_flat(flat), folder)
+    return write_report(result, ReportArrays.from_flat(flat), folder)
+
+
+def network_page(result: Result, arrays: PlacementArrays, folder: str | Path) -> Path:
+    """`report.html` and `figures/` of a network's audit; returns the page's path."""
+    from reports.network_page import write_network_report
+
+    return write_network_report(result, arrays, Path(folder))
 
 
 def run_directory(config: RunConfig) -> Path:
@@ -155,32 +169,18 @@ def _gather(
 ) -> summary.Evidence:
     domain = ChannelDomain.of(channels)
     real = measure(x_real, compressors, domain)  # first: a compressor may fail on some channel
-    device = torch_device(config.device)
-    tally = _tally(progress, "base samples", config.n_base * config.steps)
-    sampler = BaseSampler(
-        base, steps=config.steps, device=device, batch_size=config.batch_size, progress=tally
-    )
-    samples = draw_in_blocks(
-        sampler,
-        config.n_base,
-        name="base",
-        block=config.block,
-        seed=config.seed,
-        store=store,
-        tally=tally,
-    )
-    samples = samples.moved(domain.onto_law(samples.x))
+    samples = audited_samples(config, base, domain, store=store, progress=progress)
     measured = measure(samples.x, compressors, domain)
     guided = _issgm(config, base, compressors, domain, store, progress)
+    names, tau = [named.name for named in compressors], _thresholds(config, channels)
     further = Deepening(
         config=config,
         base=base,
         domain=domain,
-        compressors=compressors,
+        losses=[nmse_of(named) for named in compressors],
         samples=samples,
-        measured=measured,
-        real=real,
-        tau=_thresholds(config, channels),
+        values={name: measured.nmse(name) for name in names},
+        levels={n: threshold_levels(tau, real.nmse(n), config.tau_quantile) for n in names},
         folder=store.folder.parent,
         progress=progress,
     )
@@ -213,7 +213,7 @@ def _issgm(
     named = compressors[config.compressor.index(config.issgm)]
     audited = in_audit_space(named.compressor)
     total = config.n_issgm * (2 * config.issgm_steps + 1)
-    tally = _tally(progress, f"issgm for {named.name}", total)
+    tally = step_tally(progress, f"issgm for {named.name}", total)
     sampler = IssgmSampler(
         base,
         LossWeight(SquaredErrorLoss(audited)),
@@ -234,10 +234,6 @@ def _issgm(
     )
     samples = samples.moved(domain.onto_law(samples.x))
     return {named.name: (samples, measure(samples.x, compressors, domain))}
-
-
-def _tally(progress: Progress | None, what: str, total: int) -> Tally:
-    return Tally(None if progress is None else lambda made: progress(what, made, total))
 
 
 def _result(config: RunConfig, evidence: summary.Evidence, base: Base) -> Result:

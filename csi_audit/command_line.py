@@ -6,7 +6,7 @@ Bad input prints one line and exits with code 2; `--debug` before the command sh
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from channels.support import CsiAuditError, did_you_mean
@@ -22,10 +22,11 @@ from csi_audit.configs import (
     RunConfig,
 )
 from csi_audit.hardening_settings import HardenConfig
+from csi_audit.network_settings import NetworkRunConfig
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
 _RESUMABLE = ("demo", "run", "fit-base", "fit-compressor", "check-base", "compare", "harden")
-_NUMBERS = ("panel", "tau_db", "ratio", "bits")  # lists of numbers; all others are names
+_NUMBERS = ("panel", "tau", "tau_db", "ratio", "bits")  # lists of numbers; all others are names
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,12 @@ def _commands() -> dict[str, _Command]:
             "checkpoint",
             "measure published checkpoints beside their published figures",
         ),
-        "run": _Command(RunConfig, commands.run, None, "audit compressors on a channel file"),
+        "run": _Command(
+            RunConfig,
+            commands.run,
+            None,
+            "audit compressors on a channel file, or with --network a cell network",
+        ),
         "compare": _Command(
             CompareConfig,
             comparison_command.compare_compressors,
@@ -170,7 +176,41 @@ def _parse(given: list[str]) -> tuple[_Command, Any]:
     if name not in commands:
         raise CsiAuditError(f"there is no command {name!r}.{did_you_mean(name, commands)}")
     command = commands[name]
+    if name == "run" and _is_of_network(rest):
+        command = replace(command, settings=NetworkRunConfig)
     return command, _settings(name, command, rest)
+
+
+def _is_of_network(rest: Sequence[str]) -> bool:
+    """Whether the flags of `run`, or the YAML file that --config names, speak of a network.
+
+    Raises:
+        CsiAuditError: they speak of compressors too.
+    """
+    flags = [word.partition("=")[0] for word in rest if word.startswith("--")]
+    if "--network" not in flags and not _config_has(rest, "network"):
+        return False
+    if "--compressor" in flags:
+        raise CsiAuditError(
+            "--network audits a cell network and --compressor compressors: give one of the two."
+        )
+    return True
+
+
+def _config_has(rest: Sequence[str], key: str) -> bool:
+    """Whether the YAML file behind --config has a key; a file that cannot be read has none."""
+    import yaml
+
+    for i, word in enumerate(rest):
+        flag, equals, value = word.partition("=")
+        if flag == "--config" and (equals or i + 1 < len(rest)):
+            try:
+                with open(value if equals else rest[i + 1], encoding="utf-8") as file:
+                    said = yaml.safe_load(file)
+            except (OSError, ValueError, yaml.YAMLError):
+                return False  # the parser says what is wrong with it
+            return isinstance(said, dict) and key in said
+    return False
 
 
 def _settings(name: str, command: _Command, rest: list[str]) -> Any:
@@ -279,6 +319,7 @@ def _print_help(commands: dict[str, _Command]) -> None:
     for name, command in commands.items():
         print(f"  {name:<15} {command.help}")
     print("\ncsi-audit COMMAND --help lists the settings; --config FILE.yaml reads them.")
+    print("csi-audit run --network default --help lists those of a network.")
 
 
 if __name__ == "__main__":

@@ -19,13 +19,14 @@ from rich.text import Text
 from channels.channel_set import ChannelSet
 from channels.run_folder import AnotherConfigError
 from channels.sample import sample_path
-from channels.support import CsiAuditError
+from channels.support import CsiAuditError, write_text_atomic
 from compressors.linear_reference import klt_beside
 from compressors.loading import bundled_compressors
 from compressors.plans import COMPRESSOR_PLAN, Plan
 from compressors.zoo import CompressorSpec
 from csi_audit.auditing import audit, run_directory, write_report_again
 from csi_audit.base import Base, load_base
+from csi_audit.base_drawing import Progress as AuditProgress
 from csi_audit.base_users import BaseDraw, draw_base_users, tenth_kept_out
 from csi_audit.configs import (
     DemoConfig,
@@ -36,10 +37,14 @@ from csi_audit.configs import (
 )
 from csi_audit.devices import set_threads, torch_device
 from csi_audit.kept_out import drops_kept_out
+from csi_audit.network_audit import TRAINING, audit_network, network_run_directory
+from csi_audit.network_printing import show_network
+from csi_audit.network_settings import NetworkRunConfig
 from csi_audit.printing import say, say_both, show_table
 from csi_audit.report_formats import write_formats
 from reports.mode_words import mode_line
-from reports.schema import Result
+from reports.network_tables import network_markdown
+from reports.schema import Result, load_result
 from reports.tables import summary_table
 from reports.words import answer
 
@@ -74,26 +79,18 @@ def _set_aside(folder: Path) -> Path:
     return folder.rename(folder.with_name(f"{folder.name}-{stamp}"))
 
 
-def run(settings: RunConfig) -> None:
-    """Audit compressors on a channel file and show the summary."""
+def run(settings: RunConfig | NetworkRunConfig) -> None:
+    """Audit compressors on a channel file, or a cell network, and show the summary."""
     set_threads(settings.threads)
     console = Console()
-    folder = run_directory(settings)
+    folder = _folder(settings)
     finished = (folder / "report.html").is_file()
     began = time.monotonic()
     with _progress(console) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def told(what: str, made: int, total: int) -> None:
-            if not tasks:  # bad input has been refused by now, in a line of its own
-                say(console, f"Run directory {folder}; if interrupted, go on with --out {folder}")
-                bar.start()
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=made, total=total)
-
-        result = audit(_at(settings, folder), progress=told)
-    _show(console, result)
+        told = _teller(console, bar, folder)
+        result = _audited(replace(settings, out=str(folder)), told)
+    show = _show if result.network is None else show_network
+    show(console, result)
     seconds = time.monotonic() - began
     if finished:
         say(console, f"This audit was finished before; remove {folder} to make it again.")
@@ -102,9 +99,38 @@ def run(settings: RunConfig) -> None:
     say(console, f"Report: {(folder / 'report.html').resolve()}")
 
 
-def _at(settings: RunConfig, folder: Path) -> RunConfig:
-    """The settings with their run directory fixed: a default one is named by the time."""
-    return replace(settings, out=str(folder))
+def _teller(console: Console, bar: Progress, folder: Path) -> AuditProgress:
+    """Shows the steps of an audit: where it is written, then a bar a step."""
+    tasks: dict[str, TaskID] = {}
+    said: set[str] = set()
+
+    def told(what: str, made: int, total: int) -> None:
+        if not said:  # bad input has been refused by now, in a line of its own
+            say(console, f"Run directory {folder}; if interrupted, go on with --out {folder}")
+        said.add(what)
+        if what == TRAINING:
+            say(console, "A base law of placements is trained first.")
+            return
+        if not tasks:
+            bar.start()
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=made, total=total)
+
+    return told
+
+
+def _folder(settings: RunConfig | NetworkRunConfig) -> Path:
+    """The run directory, asked for once: a default one is named by the time."""
+    if isinstance(settings, NetworkRunConfig):
+        return network_run_directory(settings)
+    return run_directory(settings)
+
+
+def _audited(settings: RunConfig | NetworkRunConfig, told: AuditProgress) -> Result:
+    if isinstance(settings, NetworkRunConfig):
+        return audit_network(settings, progress=told)
+    return audit(settings, progress=told)
 
 
 def _show(console: Console, result: Result) -> None:
@@ -278,7 +304,22 @@ def _split(settings: FitCompressorConfig) -> tuple[ChannelSet, ChannelSet]:
 
 
 def report(settings: ReportConfig) -> None:
-    """Write the report of a finished run again, and in other forms where they are asked for."""
+    """Write the report of a finished run again, and in other forms where they are asked for.
+
+    Raises:
+        CsiAuditError: no finished run, or forms that a network's audit does not have.
+    """
+    result = load_result(settings.run)
+    if result.network is not None and not set(settings.format) <= {"md"}:
+        raise CsiAuditError(
+            f"format must be md for {settings.run}, which audited a cell network; got "
+            f"{', '.join(settings.format)}. Its figures are in its folder figures/."
+        )
     print(f"Report: {write_report_again(settings.run).resolve()}")
+    if result.network is not None and settings.format:
+        target = Path(settings.run) / "report.md"
+        write_text_atomic(target, network_markdown(result))
+        print(f"Written: {target.resolve()}")
+        return
     for path in write_formats(settings.run, settings.format, width_in=settings.width_in):
         print(f"Written: {path.resolve()}")

@@ -16,13 +16,20 @@ import numpy.typing as npt
 from channels.channel_domain import ChannelDomain
 from channels.channel_set import ChannelSet, audit_space
 from channels.run_folder import claim_folder
+from channels.support import CsiAuditError
 from compressors.loading import NamedCompressor, load_compressor
 from compressors.preflight import check_panel
 from csi_audit import __version__
 from csi_audit.admitting import preflight_cautions
 from csi_audit.base import Base, load_base
 from csi_audit.comparison_findings import Gathered, SetFound
-from csi_audit.comparison_measuring import failure_levels, map_axes, measured_together
+from csi_audit.comparison_measuring import (
+    failure_levels,
+    map_axes,
+    mean_bits,
+    measured_together,
+    own_label,
+)
 from csi_audit.comparison_runs import gathered_of_runs, runs_fixing
 from csi_audit.comparison_settings import CompareConfig
 from csi_audit.compressor_hash import code_sha256
@@ -62,9 +69,11 @@ def compare(config: CompareConfig, *, progress: Progress | None = None) -> Compa
     """
     folder = comparison_folder(config)
     if config.runs:
+        gathered = gathered_of_runs(config)  # first: what is refused leaves no folder behind
         claim_folder(folder, {**config.fixing(), **runs_fixing(config.runs)})
-        return written(config, gathered_of_runs(config), folder)
+        return written(config, gathered, folder)
     sets = [(name, config.read(path, lazy=False)) for name, path in _named(config.data)]
+    _refuse_twins(sets)
     base = None if config.n_base == 0 else load_base(config.base)
     compressors = _loaded(config.compressor, sets)
     claim_folder(folder, _fixing(config, sets, base, compressors))
@@ -116,7 +125,14 @@ def comparison_of(config: CompareConfig, gathered: Gathered) -> ComparisonResult
         prob=prob,
         thresholds=tuple(gathered.sets[0].losses.levels),
         compressors=gathered.compressors,
-        sets=tuple(compared_set(found.losses, prob=prob) for found in gathered.sets),
+        sets=tuple(
+            compared_set(
+                found.losses,
+                prob=prob,
+                real=gathered.sets[0].losses if found.losses.kind == "base" else None,
+            )
+            for found in gathered.sets
+        ),
         matrix=tuple(cells),
         notes=_NOTES,
         warnings=gathered.warnings,
@@ -129,9 +145,10 @@ _NOTES = (
     "A verdict needs a difference beyond chance at 5 % after Holm's adjustment for all pairs of a "
     "set in one quantity; without it the page says cannot tell. Quantities are not adjusted for "
     "each other.",
-    "Means, quantiles and worst shares are compared in dB of the linear figure. Tests: normal law "
-    "of the delta method (means, worst shares) or of resamples (quantiles), exact McNemar test "
-    "(probabilities).",
+    "Means, quantiles and worst shares are compared in dB of the linear figure. Tests: Student's "
+    "law of the delta method (means, worst shares), normal law of resamples (quantiles), exact "
+    "McNemar test (probabilities); by drop where users of a drop are more alike than chance "
+    "explains. Intervals of single compressors count per user.",
 )
 
 
@@ -145,6 +162,17 @@ def _named(paths: Sequence[str]) -> list[tuple[str, str]]:
         (stem if stems.count(stem) == 1 else path, path)
         for stem, path in zip(stems, paths, strict=True)
     ]
+
+
+def _refuse_twins(sets: Sequence[tuple[str, ChannelSet]]) -> None:
+    """Refuse one file under two paths: a matrix of it would say nothing new."""
+    seen: dict[str, str] = {}
+    for _, channels in sets:
+        path, sha256 = channels.source.path, channels.source.sha256
+        if sha256 is not None and sha256 in seen:
+            raise CsiAuditError(f"{path} and {seen[sha256]} hold the same channels: name one.")
+        if sha256 is not None:
+            seen[sha256] = path
 
 
 def _loaded(specs: Sequence[str], sets: Sequence[tuple[str, ChannelSet]]) -> list[NamedCompressor]:
@@ -200,9 +228,11 @@ def _gather(
         one = _on_file(name, channels, compressors, training, config, levels)
         levels = one.losses.levels
         found.append(one)
+    x = audit_space(sets[0][1])
+    bits = {named.name: mean_bits(named, x) for named in compressors}
     warnings = [f"{n.name}: {notice}" for n in compressors for notice in n.notices]
     if base is not None:
-        shape = tuple(audit_space(sets[0][1].subset([0])).shape[1:])
+        shape = tuple(x.shape[1:])
         if tuple(base.event_shape) == shape:
             found.append(_on_base(config, base, sets[0][1], compressors, levels, store, progress))
         else:
@@ -218,6 +248,8 @@ def _gather(
                 sha256=named.sha256,
                 n_code=int(named.compressor.n_code),
                 trained_on=training[named.name].words(),
+                n_side=named.compressor.convention.n_side,
+                bits_mean=bits[named.name],
             )
             for named in compressors
         ),
@@ -245,6 +277,7 @@ def _on_file(
             nmse=nmse_of,
             levels=levels or failure_levels(nmse_of, config.tau_db, config.tau_quantile),
             drops=None if channels.drops is None else channels.drops.numpy(),
+            set_here=() if levels else (own_label(config.tau_quantile),),
             sha256=source.sha256,
             description=", ".join(str(part) for part in known if part),
         ),

@@ -11,7 +11,7 @@ from channels.channel_set import Grid
 from channels.support import CsiAuditError
 from compressors.audit_space import AuditedCompressor, in_audit_space
 from compressors.loading import NamedCompressor
-from compressors.metrics import nmse
+from compressors.metrics import feedback_bits, nmse
 from reports.figure_data import ReportArrays
 from reports.words import decibel, share_text
 
@@ -62,13 +62,39 @@ def _one(audited: AuditedCompressor, x: Tensor) -> tuple[Array, Array]:
     return values, (error / len(x)).numpy()
 
 
+@torch.inference_mode()
+def mean_bits(named: NamedCompressor, x: Tensor) -> float | None:
+    """Mean bits of the codewords of channels x, as `measured_together` takes them; None for reals.
+
+    Raises:
+        CsiAuditError: the compressor's count of bits is of no use (names it).
+    """
+    audited = in_audit_space(named.compressor)
+    total = 0.0
+    for part in x.split(_BLOCK):
+        try:
+            bits = feedback_bits(audited.compressor, audited.codeword(part))
+        except (ValueError, RuntimeError) as error:
+            raise CsiAuditError(f"compressor {named.name}: {error}") from error
+        if bits is None:
+            return None
+        total += float(bits.double().sum())
+    return total / len(x)
+
+
+def own_label(tau_quantile: float) -> str:
+    """What the threshold is called that each compressor has for itself."""
+    return f"own {share_text(round(tau_quantile, 6))} quantile"
+
+
 def failure_levels(
     losses: Mapping[str, Array], tau_db: Sequence[float], tau_quantile: float
 ) -> dict[str, dict[str, float]]:
     """Failure levels (linear) by label: the common ones, then each compressor's own quantile."""
     found = {decibel(level): dict.fromkeys(losses, 10 ** (level / 10)) for level in tau_db}
-    own = f"own {share_text(round(tau_quantile, 6))} quantile"
-    found[own] = {name: float(np.quantile(v, tau_quantile)) for name, v in losses.items()}
+    found[own_label(tau_quantile)] = {
+        name: float(np.quantile(v, tau_quantile)) for name, v in losses.items()
+    }
     return found
 
 

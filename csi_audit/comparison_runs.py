@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import yaml
 
-from channels.channel_set import Grid, Source
+from channels.channel_set import ChannelSet, Grid, Source
 from channels.run_folder import CONFIG_NAME
 from channels.support import CsiAuditError, file_sha256
 from compressors.loading import load_compressor
 from csi_audit.auditing import SAMPLES_NAME
 from csi_audit.comparison_findings import Gathered, SetFound
-from csi_audit.comparison_measuring import failure_levels
+from csi_audit.comparison_measuring import failure_levels, own_label
 from csi_audit.comparison_settings import CompareConfig
+from csi_audit.configs import ReadingConfig
 from csi_audit.generalisation import (
     TrainingChannels,
     declared_trainings,
@@ -69,6 +70,11 @@ def finished_run(folder: str | Path) -> FinishedRun:
             f"{path} is no folder. Name a finished run directory, such as runs/demo."
         )
     result = load_result(path)
+    if result.network is not None:
+        raise CsiAuditError(
+            f"{path} is the audit of a cell network; compare sets compressors side by side. Its "
+            "losses stand beside each other in its own report."
+        )
     arrays = ReportArrays.from_flat(read_arrays(path / SAMPLES_NAME, group="report"))
     try:
         config = yaml.safe_load((path / CONFIG_NAME).read_text(encoding="utf-8"))
@@ -102,7 +108,13 @@ def gathered_of_runs(config: CompareConfig) -> Gathered:
         for name, (run, own) in members.items()
     }
     warnings = [f"{run.folder}: {w}" for run in runs for w in run.result.warnings]
-    real = _real_set(config, runs[0], members, training)
+    channels = _channels_again(runs[0])
+    if channels is None:
+        warnings.append(
+            f"{runs[0].result.data.path} is not at hand any more, or has changed: which users "
+            "share a drop, and of which scenario they are, is not known here."
+        )
+    real = _real_set(config, runs[0], members, training, channels)
     sets = [real]
     unlike = [(run, run.differing(runs[0], DRAWN_BY)) for run in runs[1:]]
     differing = [(run, keys) for run, keys in unlike if keys or not _same_samples(run, runs[0])]
@@ -123,6 +135,8 @@ def gathered_of_runs(config: CompareConfig) -> Gathered:
                 sha256=_sha256(run, own),
                 n_code=_row(run, own).n_code,
                 trained_on=training[name].words(),
+                n_side=_row(run, own).n_side,
+                bits_mean=_row(run, own).bits_mean,
             )
             for name, (run, own) in members.items()
         ),
@@ -155,7 +169,8 @@ def _members(runs: Sequence[FinishedRun]) -> dict[str, tuple[FinishedRun, str]]:
         for row in run.result.compressors:
             name = row.name
             if name in found:
-                if _sha256(*found[name]) == _sha256(run, row.name):
+                known = _sha256(*found[name])
+                if known is not None and known == _sha256(run, row.name):
                     continue
                 name = f"{row.name} ({run.folder.name})"
                 if name in found:
@@ -176,14 +191,29 @@ def _sha256(run: FinishedRun, name: str) -> str | None:
 
 
 def _card(run: FinishedRun, name: str) -> Mapping[str, Any]:
-    """The compressor's card, if it still loads; a user's own code is not run for it."""
+    """The compressor's card, if it still loads as the one audited; no code of a user's is run."""
     spec = _row(run, name).spec
     if ":" in spec:
         return {}
     try:
-        return load_compressor(spec).card
+        named = load_compressor(spec)
     except CsiAuditError:
         return {}
+    return named.card if named.sha256 == _sha256(run, name) else {}
+
+
+def _channels_again(run: FinishedRun) -> ChannelSet | None:
+    """The real channels of a run, if their file is still the same; no code of a user's is run."""
+    path, settings = run.result.data.path, {key: run.config.get(key) for key in READ_BY[1:]}
+    if ":" in path or run.result.data.sha256 is None:
+        return None
+    reading: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v
+                               for k, v in settings.items()}  # fmt: skip
+    try:
+        channels = ReadingConfig(**reading).read(path)
+    except (CsiAuditError, TypeError):  # moved, damaged, or settings that are none
+        return None
+    return channels if channels.source.sha256 == run.result.data.sha256 else None
 
 
 def _same_samples(run: FinishedRun, first: FinishedRun) -> bool:
@@ -198,19 +228,23 @@ def _real_set(
     first: FinishedRun,
     members: Members,
     training: Mapping[str, TrainingChannels],
+    channels: ChannelSet | None,
 ) -> SetFound:
     data = first.result.data
     nmse = {name: np.asarray(run.arrays.nmse_real[own]) for name, (run, own) in members.items()}
-    source = Source(
-        path=data.path, sha256=data.sha256, format="", scenario=data.description.split(",")[0]
-    )
+    drops = None if channels is None else channels.drops
+    unknown = Source(path=data.path, sha256=data.sha256, format="", scenario=None)
+    source = unknown if channels is None else channels.source
     grid = Grid(carrier_hz=None, bandwidth_hz=None, n_sub=len(first.arrays.frequency_hz))
+    grid = grid if channels is None else channels.grid
     return SetFound(
         losses=ComparedLosses(
             name=Path(data.path).stem,
             kind="real",
             nmse=nmse,
             levels=failure_levels(nmse, config.tau_db, config.tau_quantile),
+            drops=None if drops is None else drops.numpy(),
+            set_here=(own_label(config.tau_quantile),),
             sha256=data.sha256,
             description=data.description,
         ),

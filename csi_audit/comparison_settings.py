@@ -1,11 +1,13 @@
 """Settings of `csi-audit compare`, behind Python, YAML and the command line alike."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from channels.support import CsiAuditError
 from csi_audit.configs import Device, ReadingConfig
 from csi_audit.setting_checks import at_least, check_names
+from reports.words import decibel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,9 @@ class CompareConfig(ReadingConfig):
                 "runs must stand alone: they already name their channels and compressors; got "
                 f"data {list(self.data)} and compressor {list(self.compressor)}."
             )
-        if not self.runs:
+        if self.runs:
+            self._refuse_idle()
+        else:
             if isinstance(self.data, str) or not self.data:
                 raise CsiAuditError(
                     f"data must name at least one channel file; got {self.data!r}. Example: csi-"
@@ -66,7 +70,7 @@ class CompareConfig(ReadingConfig):
                 )
             check_names(self.compressor)
         for name, values in (("runs", self.runs), ("data", self.data)):
-            if len(set(values)) < len(values):
+            if len({Path(value) for value in values}) < len(values):
                 raise CsiAuditError(f"{name} must name each one once; got {', '.join(values)}.")
         at_least(self, "n_base", 0)
         at_least(self, "steps", 2)
@@ -79,6 +83,23 @@ class CompareConfig(ReadingConfig):
         for level in self.tau_db:
             if not abs(level) <= 200:  # NaN is wrong too
                 raise CsiAuditError(f"tau_db must lie in [-200, 200] dB; got {level}.")
+        shown = [decibel(level) for level in self.tau_db]
+        if len(set(shown)) < len(shown):
+            raise CsiAuditError(
+                f"tau_db must hold levels that differ in two digits; got {', '.join(shown)}."
+            )
+
+    def _refuse_idle(self) -> None:
+        """Refuse settings that finished runs leave without effect."""
+        idle = {"variable", "axes", "n_sub", "bandwidth_hz", "panel", "offset", "base", "n_base"}
+        idle |= {"steps", "block", "seed", "device", "batch_size"}
+        given = sorted(f.name for f in fields(self)
+                       if f.name in idle and getattr(self, f.name) != f.default)  # fmt: skip
+        if given:
+            raise CsiAuditError(
+                f"{given[0]} has no effect on finished runs, which were read and drawn already; "
+                f"got {getattr(self, given[0])!r}. Leave it out, or name --data and --compressor."
+            )
 
     def fixing(self) -> dict[str, Any]:
         """The settings that fix the figures as plain values."""

@@ -2,7 +2,7 @@
 draws of other chains. Every step is kept by block and told to the progress display.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from channels.channel_domain import ChannelDomain
 from channels.support import CsiAuditError
-from compressors.audit_space import in_audit_space
-from compressors.loading import NamedCompressor
+from csi_audit.audited_losses import AuditedLoss
 from csi_audit.base import Base
+from csi_audit.base_drawing import Progress
 from csi_audit.calibration import RefusedPilotError
 from csi_audit.configs import RunConfig
-from csi_audit.deeper import ChainDraws, Deeper, GuidedRun, threshold_levels
+from csi_audit.deeper import ChainDraws, Deeper, FailureSample, GuidedRun
 from csi_audit.devices import torch_device
 from csi_audit.dispatch import (
     GAIN_NEEDED,
@@ -32,11 +31,12 @@ from csi_audit.dispatch import (
     decide_tail,
     squared_variation,
 )
+from csi_audit.domain import Domain
 from csi_audit.drawing import Tally, draw_in_blocks
 from csi_audit.guided_means import GuidedMean
-from csi_audit.losses import NmseLoss, in_blocks
-from csi_audit.measuring import Measured
-from csi_audit.pilot import gradient_refusal, measured_prices
+from csi_audit.losses import in_blocks
+from csi_audit.network_settings import NetworkRunConfig
+from csi_audit.pilot import TIMED, measured_prices
 from csi_audit.rare_tails import expected_evaluations, rare_tail
 from csi_audit.run_state import BlockStore
 from csi_audit.samples import WeightedSamples
@@ -44,16 +44,16 @@ from csi_audit.sampling import BaseSampler, ChainName
 from csi_audit.tail import ReplicatedTail
 from csi_audit.twists import GradientError
 from reports.reweighting import CV2_LIMIT
-from reports.schema import Threshold
 from reports.tail_schema import Decision
 
-Progress = Callable[[str, int, int], None]
 Decisions = dict[str, tuple[Decision, ...]]
+RareTail = tuple[ReplicatedTail, FailureSample | None]
 Levels = Mapping[str, Mapping[str, float]]
+"""The loss at each threshold, by its label, by compressor or loss."""
 
 
 def block_key(name: str) -> str:
-    """A compressor's name as one level of a path, in HDF5 and on disk."""
+    """A compressor's or loss's name as one level of a path, in HDF5 and on disk."""
     return name.replace("/", "|")
 
 
@@ -64,46 +64,48 @@ class Deepening:
     Attributes:
         config: The audit's settings.
         base: The base model.
-        domain: Of the channels.
-        compressors: Under audit.
-        samples: Base samples at unit power.
-        measured: What was measured on them.
-        real: What was measured on the real channels.
-        tau: Thresholds.
+        domain: Of the samples.
+        losses: Under audit, each with a name of its own.
+        samples: Base samples on the audited law.
+        values: Each loss of these, (N,), by its name.
+        levels: Thresholds of each.
         folder: Run directory.
         progress: Told of denoiser evaluations.
+        kept: Samples of the failure law that a run of subset simulation hands back at most, ending
+            at the rarest threshold; 0 lets runs go on.
+        timed: Samples that speeds are measured on.
         spent: Evaluations by step, filled as they are made.
     """
 
-    config: RunConfig
+    config: RunConfig | NetworkRunConfig
     base: Base
-    domain: ChannelDomain
-    compressors: Sequence[NamedCompressor]
+    domain: Domain
+    losses: Sequence[AuditedLoss]
     samples: WeightedSamples
-    measured: Measured
-    real: Measured
-    tau: Sequence[Threshold]
+    values: Mapping[str, npt.NDArray[np.float64]]
+    levels: Levels
     folder: Path
     progress: Progress | None = None
+    kept: int = 0
+    timed: int = TIMED
     spent: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> Deeper:
         """Everything that the settings and the base samples call for."""
-        names, doubled = [named.name for named in self.compressors], self.config.double_steps
-        quantile = self.config.tau_quantile
-        levels = {n: threshold_levels(self.tau, self.real.nmse(n), quantile) for n in names}
-        decisions = {c.name: self._decided(c, levels[c.name]) for c in self.compressors}
-        tails = self._tails(decisions, levels, self.config.steps)
-        twice = self._tails(decisions, levels, 2 * self.config.steps) if doubled else {}
+        doubled, steps = self.config.double_steps, self.config.steps
+        decisions = {audited.name: self._decided(audited) for audited in self.losses}
+        tails = self._tails(decisions, steps)
+        twice = self._tails(decisions, 2 * steps) if doubled else {}
         guided, chains = self._guided(decisions)
         if doubled:
             chains.append(self._draws("doubled steps")[0])
         return Deeper(
             curves=self.config.tail_method != "off",
-            levels=levels,
+            levels=self.levels,
             decisions=decisions,
-            tails=tails,
-            doubled_tails=twice,
+            tails={name: curve for name, (curve, _) in tails.items()},
+            failures={name: found for name, (_, found) in tails.items() if found is not None},
+            doubled_tails={name: curve for name, (curve, _) in twice.items()},
             guided=guided,
             chains=chains,
             spent=self.spent,
@@ -111,23 +113,27 @@ class Deepening:
 
     # --- Decisions --------------------------------------------------------------------------------
 
-    def _decided(self, named: NamedCompressor, levels: Mapping[str, float]) -> tuple[Decision, ...]:
-        """Of E_q[NMSE], then of P(NMSE > tau) for each threshold."""
-        config, nmse = self.config, self.measured.nmse(named.name)
-        cv2, asked = squared_variation(nmse), config.mean_method
-        tails = [self._tail_question(label, nmse > level) for label, level in levels.items()]
+    def _decided(self, audited: AuditedLoss) -> tuple[Decision, ...]:
+        """Of E_q[l], then of P(L > tau) for each threshold."""
+        config, values = self.config, self.values[audited.name]
+        weights = audited.weights_of(self.samples.x, values)
+        cv2, asked = squared_variation(weights), config.mean_method
+        tails = [
+            self._tail_question(f"P({audited.symbol} > {label})", values > level)
+            for label, level in self.levels[audited.name].items()
+        ]
         steep = cv2 >= CV2_LIMIT
-        refused = gradient_refusal(named, self.samples.x[:8]) if steep or asked != "auto" else ""
+        refused = audited.refusal(self.samples.x[:8]) if steep or asked != "auto" else ""
         if refused and asked == "guided":
             raise CsiAuditError(f"mean_method guided follows gradients: {refused}. Take auto.")
         rare = any(question.gain >= GAIN_NEEDED for question in tails)
         prices = None
         if (steep and asked == "auto") or (rare and config.tail_method == "auto"):
-            prices = self._prices(named, gradient=steep and not refused)
+            prices = self._prices(audited, gradient=steep and not refused)
         mean = MeanQuestion(
-            quantity="E_q[NMSE]",
+            quantity=audited.mean_quantity,
             cv2=cv2,
-            n=len(nmse),
+            n=len(values),
             steps=config.steps,
             guided_steps=config.guided_steps,
             refused=refused,
@@ -136,22 +142,23 @@ class Deepening:
         found = [decide_tail(config.tail_method, replace(q, prices=prices)) for q in tails]
         return (decide_mean(asked, mean), *found)
 
-    def _tail_question(self, label: str, beyond: npt.NDArray[np.bool_]) -> TailQuestion:
+    def _tail_question(self, quantity: str, beyond: npt.NDArray[np.bool_]) -> TailQuestion:
         return TailQuestion(
-            quantity=f"P(NMSE > {label})",
+            quantity=quantity,
             k=int(beyond.sum()),
             n=len(beyond),
             steps=self.config.steps,
         )
 
-    def _prices(self, named: NamedCompressor, *, gradient: bool) -> Prices:
+    def _prices(self, audited: AuditedLoss, *, gradient: bool) -> Prices:
         prices, evaluations = measured_prices(
             self.base,
-            named,
+            audited,
             self.samples.x,
             gradient=gradient,
-            name=f"prices-{block_key(named.name)}",
+            name=f"prices-{block_key(audited.name)}",
             store=BlockStore(self.folder),
+            timed=self.timed,
             **self._where,
         )
         self._add("speeds", evaluations)
@@ -159,38 +166,42 @@ class Deepening:
 
     # --- Rare tails -------------------------------------------------------------------------------
 
-    def _tails(self, decisions: Decisions, levels: Levels, steps: int) -> dict[str, ReplicatedTail]:
-        """Subset simulation of every compressor that has a threshold decided so."""
+    def _tails(self, decisions: Decisions, steps: int) -> dict[str, RareTail]:
+        """Subset simulation of every loss that has a threshold decided so."""
         found = {}
-        for named in self.compressors:
-            _, *tails = decisions[named.name]
-            rare = [
-                level
-                for level, decision in zip(levels[named.name].values(), tails, strict=True)
-                if decision.chosen == SUBSET
-            ]
+        for audited in self.losses:
+            _, *tails = decisions[audited.name]
+            levels = self.levels[audited.name].values()
+            pairs = zip(levels, tails, strict=True)
+            rare = [level for level, decision in pairs if decision.chosen == SUBSET]
             if rare:
-                found[named.name] = self._rare_tail(named, max(rare), steps)
+                found[audited.name] = self._rare_tail(audited, max(rare), steps)
         return found
 
-    def _rare_tail(self, named: NamedCompressor, rarest: float, steps: int) -> ReplicatedTail:
-        what = f"subset simulation for {named.name}"
-        what += "" if steps == self.config.steps else ", doubled steps"
-        curve = rare_tail(
+    def _rare_tail(self, audited: AuditedLoss, rarest: float, steps: int) -> RareTail:
+        what = f"subset simulation for {audited.name}"
+        doubled = steps != self.config.steps
+        what += ", doubled steps" if doubled else ""
+        seen = self._tail_question("", self.values[audited.name] > rarest).p if self.kept else 0.0
+        tally = self._tally(what, expected_evaluations(self.config, steps, seen))
+        curve, failures = rare_tail(
             self.config,
             self.base,
-            NmseLoss(in_audit_space(named.compressor)),
+            audited.loss,
             steps=steps,
             onto_law=self.domain.onto_law,
             rarest=rarest,
-            name=f"subset-{steps}-{block_key(named.name)}",
+            name=f"subset-{steps}-{block_key(audited.name)}",
             seed=self.config.seed,
             folder=self.folder,
-            tally=self._tally(what, expected_evaluations(self.config, steps)),
+            tally=tally,
+            kept=self.kept,
+            sampled=not doubled,
             **self._where,
         )
-        self._add(what, curve.evaluations)
-        return curve
+        mapped = 0 if failures is None or self.kept else failures.samples.n_evaluations
+        self._add(what, curve.evaluations + mapped)
+        return curve, failures
 
     # --- Other chains -----------------------------------------------------------------------------
 
@@ -199,7 +210,7 @@ class Deepening:
 
         Where the twist is refused, so is the decision.
         """
-        chosen = [c for c in self.compressors if decisions[c.name][0].chosen == GUIDED]
+        chosen = [audited for audited in self.losses if decisions[audited.name][0].chosen == GUIDED]
         found: dict[str, GuidedRun] = {}
         if not chosen:
             return found, []
@@ -214,16 +225,14 @@ class Deepening:
             folder=self.folder,
             **self._where,
         )
-        for named in chosen:
-            what, key = f"guided SMC for {named.name}", block_key(named.name)
+        for audited in chosen:
+            what, key = f"guided SMC for {audited.name}", block_key(audited.name)
             tally = self._tally(what, sampler.evaluations)
             try:
-                found[named.name] = sampler.run(
-                    in_audit_space(named.compressor), name=f"guided-{key}", tally=tally
-                )
+                found[audited.name] = sampler.run(audited, name=f"guided-{key}", tally=tally)
             except (RefusedPilotError, GradientError) as error:  # findings; anything else is none
-                first, *rest = decisions[named.name]
-                decisions[named.name] = (after_refusal(first, str(error).rstrip(".")), *rest)
+                first, *rest = decisions[audited.name]
+                decisions[audited.name] = (after_refusal(first, str(error).rstrip(".")), *rest)
             self._add(what, tally.made)
         return found, [draws]
 
@@ -245,15 +254,16 @@ class Deepening:
             tally=tally,
         )
         x = self.domain.onto_law(drawn.x)
-        losses = {c.name: NmseLoss(in_audit_space(c.compressor)) for c in self.compressors}
-        nmse = {name: in_blocks(loss, x).numpy() for name, loss in losses.items()}
+        values = {a.name: in_blocks(a.loss, x).numpy() for a in self.losses}
         self._add(f"plain draws, {kind}", drawn.n_evaluations)
         found = ChainDraws(
             kind="guided chain" if guided else "doubled steps",
             chain=drawn.chain,
-            nmse=nmse,
+            values=values,
             n_evaluations=drawn.n_evaluations,
-        )
+            weights={a.name: a.weights_of(x, values[a.name])
+                     for a in self.losses if not a.is_weight},
+        )  # fmt: skip
         return found, drawn.x
 
     # --- Bookkeeping ------------------------------------------------------------------------------

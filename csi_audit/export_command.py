@@ -8,9 +8,11 @@ from rich.console import Console
 from channels.support import check_target
 from csi_audit import __version__
 from csi_audit.failure_export import (
+    REAL_LABEL,
     ExportSource,
     check_suffix,
     failure_channels,
+    panel_words,
     write_failures,
 )
 from csi_audit.printing import say
@@ -56,10 +58,14 @@ def export_failures(settings: ExportConfig) -> None:
         "law": found.law,
     }
     write_failures(target, found, attributes=attributes)
-    n_real = int(found.channels.labels["is_real"].sum())
+    n_real = int(found.channels.labels[REAL_LABEL].sum())
+    console = Console()
     say(
-        Console(),
+        console,
         f"{len(found.channels):,} channels of {settings.compressor}, {found.law}: "
         f"{len(found.channels) - n_real:,} base samples, {n_real:,} real; effective sample size "
         f"{found.ess:,.0f}. Written to {target.resolve()}",
     )
+    hint = panel_words(target, found.channels)
+    if hint:
+        say(console, f"Note: {hint}")

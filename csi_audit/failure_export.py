@@ -34,7 +34,10 @@ Array = npt.NDArray[np.float64]
 ExportSource = Literal["base", "real", "both"]
 
 WEIGHT_LABEL, NMSE_LABEL, REAL_LABEL = "log_weight", "nmse", "is_real"
-SUFFIXES = (".h5", ".hdf5", ".mat", ".npz")
+_COMPACT = (".h5", ".hdf5")
+SUFFIXES = (*_COMPACT, ".mat", ".npz")
+_OWN_LABELS = (WEIGHT_LABEL, NMSE_LABEL, REAL_LABEL, "power_db")
+"""Labels of an audited file that give way to those of the export."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +75,12 @@ def failure_channels(
     Raises:
         CsiAuditError: no such run or compressor, no failures, or another file than was audited.
     """
-    run = finished_run(folder)
-    row = _row(run, compressor)
     if power is not None and tau_db is not None:
         raise CsiAuditError("tau_db and power exclude each other: failures, or samples of q.")
+    if power is not None and not 0 < power <= 8:
+        raise CsiAuditError(f"power must lie in (0, 8]; got {power}. 1 is usual.")
+    run = finished_run(folder)
+    row = _row(run, compressor)
     level = None if power is not None else _level(run, row, tau_db)
     parts = []
     if source in ("base", "both"):
@@ -85,7 +90,7 @@ def failure_channels(
     found = [part for part in parts if part is not None]
     if not found:
         raise CsiAuditError(_none_words(run, compressor, level, source))
-    channels = join_channels([alike(part) for part in found])
+    channels = join_channels([_without_notices(part) for part in found])
     w = normalised_weights(channels.labels[WEIGHT_LABEL].numpy())
     law = (
         f"p(x | NMSE > {decibel(10 * float(np.log10(level)))})"
@@ -95,7 +100,7 @@ def failure_channels(
     return FailureChannels(channels=channels, law=law, ess=effective_sample_size(np.log(w)))
 
 
-def alike(channels: ChannelSet) -> ChannelSet:
+def _without_notices(channels: ChannelSet) -> ChannelSet:
     """With a plain source: what is joined is told by the label `is_real`."""
     return replace(channels, source=replace(channels.source, notices=()))
 
@@ -130,16 +135,37 @@ def check_suffix(target: Path) -> str:
     return suffix
 
 
+def panel_words(target: Path, channels: ChannelSet) -> str:
+    """How to read a file back that cannot say its array is a panel; empty where nothing is lost."""
+    panel = channels.grid.panel
+    if target.suffix.lower() in _COMPACT or channels.grid.is_ula or panel is None:
+        return ""
+    return (
+        f"{target.suffix} does not say that the array is a panel: read it with "
+        f"--panel=[{','.join(map(str, panel))}], or write .h5, which does."
+    )
+
+
 def _write_npz(target: Path, channels: ChannelSet, attributes: Mapping[str, str]) -> None:
     grid = channels.grid
-    facts = {"carrier_hz": grid.carrier_hz, "bandwidth_hz": grid.bandwidth_hz}
+    facts = {
+        "carrier_hz": grid.carrier_hz,
+        "bandwidth_hz": grid.bandwidth_hz,
+        "panel": grid.panel,
+        **attributes,
+    }
     arrays = {
         "h": channels.h[:].numpy(),
-        **{name: np.array(value) for name, value in facts.items() if value is not None},
-        **{name: np.array(text) for name, text in attributes.items()},
         "power_db": channels.power_db.numpy(),
-        **{name: label.numpy() for name, label in channels.labels.items()},
+        **{name: np.array(value) for name, value in facts.items() if value is not None},
     }
+    taken = sorted({*arrays, "file"} & channels.labels.keys())  # numpy's own name for its target
+    if taken:
+        raise CsiAuditError(
+            f"labels must not be named {', '.join(taken)}: the .npz layout uses that. Write "
+            "compact HDF5 (.h5) instead."
+        )
+    arrays |= {name: label.numpy() for name, label in channels.labels.items()}
     with atomic_write(target) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
@@ -163,7 +189,7 @@ def _level(run: FinishedRun, row: CompressorRow, tau_db: float | None) -> float:
             raise CsiAuditError(f"tau_db must lie in [-200, 200] dB; got {tau_db}.")
         return float(10 ** (tau_db / 10))
     common = [tau.nmse_db for tau in run.result.tau if tau.nmse_db is not None]
-    own = [tail.nmse_db for tail in row.estimates.tails]
+    own = [tail.nmse_db for tail in row.estimates.tails if tail.nmse_db is not None]
     if not common + own:
         raise CsiAuditError(f"{run.folder} has no threshold. Give one with --tau_db.")
     return float(10 ** ((common + own)[0] / 10))
@@ -220,8 +246,14 @@ def _of_real(
     kept = np.isfinite(log_weight)
     if not kept.any():
         return None
-    users = audited_file(run).subset(torch.from_numpy(kept))
-    labels = {k: v for k, v in users.labels.items() if k not in (WEIGHT_LABEL, NMSE_LABEL)}
+    everyone = audited_file(run)
+    if len(everyone) != len(nmse):
+        raise CsiAuditError(
+            f"{run.result.data.path} gives {len(everyone):,} users, the run audited {len(nmse):,}. "
+            "Is it a loader of your own that changed? Run the audit again."
+        )
+    users = everyone.subset(torch.from_numpy(kept))
+    labels = {k: v for k, v in users.labels.items() if k not in _OWN_LABELS}
     labels |= _labels(nmse[kept], log_weight[kept], real=True)
     return replace(users, labels=labels)
 

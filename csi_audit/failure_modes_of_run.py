@@ -5,6 +5,7 @@ base samples, or on a sample of the failure law where there is one, at one thres
 channels then confirm them or not. The arithmetic is reports'.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -18,10 +19,9 @@ from channels.channel_domain import ChannelDomain
 from channels.channel_set import Grid
 from compressors.audit_space import AuditedCompressor, in_audit_space
 from compressors.loading import NamedCompressor
-from csi_audit.islands import IslandSamples
+from csi_audit.deeper import FailureSample
 from csi_audit.losses import NmseLoss, in_blocks
 from csi_audit.measuring import Measured
-from csi_audit.samples import WeightedSamples
 from csi_audit.summary import Evidence
 from reports.failure_modes import FoundModes, WeightedChannels, failure_cases, found_modes
 from reports.figure_data import Exemplar, ModeMaps, ReportArrays
@@ -34,7 +34,7 @@ from reports.strata import failure_strata
 Array = npt.NDArray[np.float64]
 
 ENOUGH = 20
-"""Failing base samples from which a threshold will do for modes."""
+"""Failing base samples, or independent failure samples, from which a threshold will do."""
 
 EXEMPLARS = 3
 _BLOCK = 250  # channels in memory with their reconstructions
@@ -56,7 +56,7 @@ def with_failure_modes(
     arrays: ReportArrays,
     evidence: Evidence,
     *,
-    failures: Mapping[str, WeightedSamples] | None = None,
+    failures: Mapping[str, FailureSample] | None = None,
 ) -> tuple[Result, ReportArrays]:
     """The result and the arrays of its figures with modes and strata of every compressor.
 
@@ -65,18 +65,12 @@ def with_failure_modes(
         arrays: Of its figures.
         evidence: What was drawn and measured.
         failures: By compressor, channels weighted to p(x | L > tau) with their tau (linear NMSE),
-            at unit power, as subset simulation gives them. The threshold of that tau is then the
-            one looked at.
+            at unit power, as subset simulation gives them. Where such a sample is worth more than
+            the failing base samples, its tau is the threshold looked at.
     """
     given = {} if failures is None else failures
     found = {
-        named.name: modes_of_compressor(
-            named,
-            _chosen_tail(row, given.get(named.name)),
-            evidence,
-            failures=given.get(named.name),
-            seed=result.seed or 0,
-        )
+        named.name: _modes_of_row(named, row, evidence, given.get(named.name), result.seed or 0)
         for named, row in zip(evidence.compressors, result.compressors, strict=True)
         if row.estimates.tails
     }
@@ -94,12 +88,29 @@ def with_failure_modes(
     )
 
 
+def _modes_of_row(
+    named: NamedCompressor,
+    row: CompressorRow,
+    evidence: Evidence,
+    given: FailureSample | None,
+    seed: int,
+) -> ModesFound:
+    """Modes at the threshold, and on the sample, that tell most."""
+    tau = None if given is None else given.samples.tau
+    if given is not None and tau is not None:
+        counted = float((evidence.base.nmse(named.name) > tau).sum())
+        if given.effective_runs >= max(ENOUGH, counted):
+            tail = min(row.estimates.tails, key=lambda t: abs(t.tau_db - 10 * math.log10(tau)))
+            return modes_of_compressor(named, tail, evidence, failures=given, seed=seed)
+    return modes_of_compressor(named, _chosen_tail(row), evidence, seed=seed)
+
+
 def modes_of_compressor(
     named: NamedCompressor,
     tail: Tail,
     evidence: Evidence,
     *,
-    failures: WeightedSamples | None = None,
+    failures: FailureSample | None = None,
     seed: int = 0,
 ) -> ModesFound:
     """Modes and strata of one compressor at one threshold.
@@ -112,7 +123,7 @@ def modes_of_compressor(
         seed: Of the resamples that stability is judged by.
     """
     channels, audited = evidence.channels, in_audit_space(named.compressor)
-    tau = 10 ** (tail.nmse_db / 10)
+    tau = 10 ** (tail.tau_db / 10)
     axes = mode_axes(channels.grid, channels.n_tx)
     log_w = evidence.base_samples.log_w.numpy()
     base = _weighted(evidence.base, named.name, tau, axes, log_w)
@@ -120,8 +131,9 @@ def modes_of_compressor(
     x, other = evidence.base.x, None
     if failures is not None:
         other = _of_failures(failures, audited, tau, axes, ChannelDomain.of(channels))
-        x = torch.cat([x, failures.x])
-    modes = found_modes(failure_cases(base, other), seed=seed)
+        x = torch.cat([x, failures.samples.x])
+    rate = None if tail.base is None else tail.base.value
+    modes = found_modes(failure_cases(base, other, rate=rate), seed=seed)
     numbers = range(len(modes.rules))
     weights = [modes.cases.population, *(modes.weight(k) for k in numbers)]
     everyone, *maps = mean_maps(audited, x, weights, named.name)
@@ -135,7 +147,7 @@ def modes_of_compressor(
         axes=axes,
         delay_known=channels.grid.bandwidth_hz is not None,
         threshold=tail.threshold,
-        nmse_db=tail.nmse_db,
+        nmse_db=tail.tau_db,
     )
     is_los = channels.labels.get("is_los")
     return ModesFound(
@@ -196,16 +208,10 @@ def mean_maps(
     ]
 
 
-def _chosen_tail(row: CompressorRow, failures: WeightedSamples | None) -> Tail:
-    """The threshold that modes are looked for at.
-
-    That of the failure sample; else the rarest that `ENOUGH` base samples exceed, or, where none
-    is, the one that most do.
-    """
+def _chosen_tail(row: CompressorRow) -> Tail:
+    """The rarest threshold that `ENOUGH` base samples exceed, or, where none is, the one that most
+    do."""
     tails = row.estimates.tails
-    if failures is not None and failures.tau is not None:
-        level = 10 * np.log10(failures.tau)
-        return min(tails, key=lambda tail: abs(tail.nmse_db - level))
     enough = [tail for tail in tails if _failing(tail) >= ENOUGH]
     return min(enough, key=_failing) if enough else max(tails, key=_failing)
 
@@ -227,19 +233,20 @@ def _weighted(
 
 
 def _of_failures(
-    samples: WeightedSamples,
+    failures: FailureSample,
     audited: AuditedCompressor,
     tau: float,
     axes: Axes,
     domain: ChannelDomain,
 ) -> WeightedChannels:
-    features = {name: value.double().numpy() for name, value in domain.features(samples.x).items()}
-    clusters = samples.island.numpy() if isinstance(samples, IslandSamples) else None
+    """The failure sample as rules see it; what descends from one draw is one cluster."""
+    x = failures.samples.x
+    features = {name: value.double().numpy() for name, value in domain.features(x).items()}
     return WeightedChannels(
-        channels=described_channels(samples.x.numpy(), features, axes),
-        fails=in_blocks(NmseLoss(audited), samples.x).numpy() > tau,
-        log_w=samples.log_w.numpy(),
-        clusters=clusters,
+        channels=described_channels(x.numpy(), features, axes),
+        fails=in_blocks(NmseLoss(audited), x).numpy() > tau,
+        log_w=failures.samples.log_w.numpy(),
+        clusters=failures.run,
     )
 
 

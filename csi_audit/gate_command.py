@@ -14,7 +14,14 @@ from csi_audit.auditing import SAMPLES_NAME
 from csi_audit.printing import say
 from csi_audit.run_state import read_arrays
 from reports.figure_data import ReportArrays
-from reports.gate import GateLine, Paired, judged_changes, judged_rules, parse_rule
+from reports.gate import (
+    GateLine,
+    Paired,
+    judged_changes,
+    judged_of,
+    judged_rules,
+    parse_rule,
+)
 from reports.schema import Result, load_result
 
 EXIT_FAILED = 1
@@ -27,11 +34,12 @@ class GateConfig:
     Attributes:
         result: A result.json, or its run directory.
         max: Largest value that passes, QUANTITY=LIMIT: 'p_fail(nmse_db>-3)=1e-2',
-            'e_p(nmse_db)=-6', 'quantile(nmse_db,0.99)@base=-1'. Judged on the upper end of the
-            interval. Give the flag once for each.
+            'e_p(nmse_db)=-6', 'quantile(nmse_db,0.99)@base=-1', of a network
+            'p_fail(shortfall_db>0)@base=1e-2'. Judged on the upper end of the interval. Give the
+            flag once for each.
         min: Smallest value that passes: 'e_p(sgcs)=0.75'. Judged on the lower end.
         law: Law of rules that do not say @base or @real.
-        compressor: Compressors that are judged; none named takes all.
+        compressor: Compressors, or losses of a network, that are judged; none named takes all.
         against: An older result, of which nothing may have become worse.
         lenient: Whether "cannot tell" passes.
         trust_base: Whether figures under the base law count though the result does not call it
@@ -72,10 +80,8 @@ def gate_result(settings: GateConfig) -> int:
     console = Console()
     if settings.against is not None:
         old = load_result(settings.against)
-        kept = {row.name for row in result.compressors}
         if settings.compressor:
-            rows = tuple(row for row in old.compressors if row.name in kept)
-            old = replace(old, compressors=rows)
+            old = _kept(old, [row.name for row in judged_of(result)])
         if old.data.sha256 != result.data.sha256:
             say(console, "Note: the older result is of other channels; changes may be theirs.")
         paired = _paired(settings.result, settings.against, result, old)
@@ -95,22 +101,31 @@ def all_pass(lines: Sequence[GateLine], *, lenient: bool = False) -> bool:
 
 
 def _chosen(result: Result, names: Sequence[str]) -> Result:
-    """The result with the compressors that are judged."""
-    known = [row.name for row in result.compressors]
+    """The result with the compressors, or losses of a network, that are judged."""
+    known = [row.name for row in judged_of(result)]
     if not known:
         raise CsiAuditError("the result holds no compressor: there is nothing to judge.")
+    what = "compressor" if result.network is None else "loss"
     for name in names:
         if name not in known:
-            raise CsiAuditError(
-                f"the result has no compressor {name!r}.{did_you_mean(name, known)}"
-            )
-    rows = tuple(row for row in result.compressors if not names or row.name in names)
-    return replace(result, compressors=rows)
+            raise CsiAuditError(f"the result has no {what} {name!r}.{did_you_mean(name, known)}")
+    return _kept(result, names) if names else result
+
+
+def _kept(result: Result, names: Sequence[str]) -> Result:
+    """The result with the rows of these names alone."""
+    return replace(
+        result,
+        compressors=tuple(row for row in result.compressors if row.name in names),
+        outages=tuple(row for row in result.outages if row.name in names),
+    )
 
 
 def _paired(new: str, old: str, result: Result, older: Result) -> Paired | None:
     """NMSE of the same users in both, where both lie in their run directories."""
     if result.data.sha256 is None or result.data.sha256 != older.data.sha256:
+        return None
+    if result.network is not None:
         return None
     found = []
     for name in (new, old):

@@ -1,4 +1,4 @@
-"""E_q[NMSE] of an audit by guided sampling: a twist calibrated on a pilot, twisted SMC on islands.
+"""E_q[l] of an audit by guided sampling: a twist calibrated on a pilot, twisted SMC on islands.
 
 The pilot is the first of the plain draws of the same chain; all of these draws say what E_p[l] of
 that chain is, without which no status of guided samples is "ok". Fit and islands are kept as
@@ -14,21 +14,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from channels.channel_domain import ChannelDomain
 from channels.randomness import seeded_generator
-from compressors.audit_space import AuditedCompressor
+from csi_audit.audited_losses import AuditedLoss
 from csi_audit.base import Base
 from csi_audit.calibration import FEATURE_SETS, CalibratedTwist, Described, fit_calibrated_twist
 from csi_audit.deeper import GuidedRun
+from csi_audit.domain import Domain
 from csi_audit.drawing import Tally, draw_in_blocks
 from csi_audit.evaluating import CountedDenoiser
 from csi_audit.islands import IslandSamples
-from csi_audit.losses import NmseLoss, SquaredErrorLoss, in_blocks
+from csi_audit.losses import in_blocks
 from csi_audit.rare_tails import TalliedStore
 from csi_audit.run_state import BlockStore
 from csi_audit.sampling import sigma_grid
 from csi_audit.twisted_smc import TwistedSmcSampler
-from csi_audit.weights import LossWeight, NormalisedWeight
+from csi_audit.weights import NormalisedWeight, Weight
 from reports.estimates import mean_estimate
 
 PILOT, ISLAND = 600, 64
@@ -36,11 +36,11 @@ _TENSORS = ("log_sigmas", "intercept", "slope", "centre", "r2")
 
 
 class GuidedMean:
-    """Guided sampling of one compressor after another, from plain draws that they share.
+    """Guided sampling of one loss after another, from plain draws that they share.
 
     Args:
         base: The base model.
-        domain: Of the channels.
+        domain: Of the samples.
         plain: Plain draws of the second-order SDE as the chain gives them, (N, *event_shape).
         particles: Guided samples.
         steps: Of the chain.
@@ -52,7 +52,7 @@ class GuidedMean:
     def __init__(
         self,
         base: Base,
-        domain: ChannelDomain,
+        domain: Domain,
         plain: Tensor,
         *,
         particles: int,
@@ -76,20 +76,19 @@ class GuidedMean:
         """Plain draws that the twist is fitted to."""
         return min(PILOT, len(self.plain))
 
-    def run(self, audited: AuditedCompressor, *, name: str, tally: Tally) -> GuidedRun:
-        """Guided samples of q = NMSE p / Z.
+    def run(self, audited: AuditedLoss, *, name: str, tally: Tally) -> GuidedRun:
+        """Guided samples of q = l p / Z.
 
         Args:
-            audited: The compressor.
+            audited: The loss with its weight l.
             name: Of the files.
             tally: Told of evaluations.
         Raises:
             RefusedPilotError: the twist cannot be fitted.
             GradientError: a gradient is not finite.
         """
-        guiding = LossWeight(SquaredErrorLoss(audited))
-        counting = NormalisedWeight(LossWeight(NmseLoss(audited)), self.domain.onto_law)
-        twist = self._twist(guiding, counting, f"{name}-twist", tally)
+        counting = NormalisedWeight(audited.counting, self.domain.onto_law)
+        twist = self._twist(audited.guiding, counting, f"{name}-twist", tally)
         sampler = TwistedSmcSampler(
             self.base,
             counting,
@@ -105,20 +104,21 @@ class GuidedMean:
         )  # fmt: skip
         if not isinstance(drawn, IslandSamples):
             raise TypeError(f"twisted SMC draws islands; got {type(drawn).__name__}.")
-        loss = NmseLoss(audited)
-        e_p = mean_estimate(in_blocks(loss, self.domain.onto_law(self.plain)).numpy())
+        plain = self.domain.onto_law(self.plain)
+        values = in_blocks(audited.loss, plain).numpy()
+        e_p = mean_estimate(audited.weights_of(plain, values))
         x = self.domain.onto_law(drawn.x)
         levels = zip(twist.log_sigmas.exp().tolist(), twist.r2.tolist(), strict=True)
         return GuidedRun(
             samples=replace(drawn.compared_with(e_p), x=x),
-            nmse=in_blocks(loss, x).numpy(),
+            weights=audited.weights_of(x, in_blocks(audited.loss, x).numpy()),
             steps=self.steps,
             r2={f"{sigma:.3g}": round(r2, 3) for sigma, r2 in reversed(list(levels))},
         )
 
     def _twist(
         self,
-        guiding: LossWeight,
+        guiding: Weight,
         counting: NormalisedWeight,
         name: str,
         tally: Tally,

@@ -19,6 +19,7 @@ from channels.support import CsiAuditError
 from compressors.loading import NamedCompressor, load_compressor
 from compressors.neural import CompressorNetwork
 from compressors.plans import Plan
+from compressors.weight_mixing import own_nmse
 from csi_audit.auditing import SAMPLES_NAME
 from csi_audit.base import load_base
 from csi_audit.base_users import BaseDraw, draw_base_users
@@ -59,12 +60,7 @@ def hardened(settings: HardenConfig, *, console: Console | None = None) -> Harde
     Raises:
         CsiAuditError: no network of the zoo, channels of another shape, or bad settings.
     """
-    from compressors.hardening_training import (
-        HardeningRecipe,
-        harden_network,
-        own_nmse,
-        zoo_network,
-    )
+    from compressors.hardening_training import HardeningRecipe, harden_network, zoo_network
 
     torch_device(settings.device)
     folder = hardening_folder(settings)
@@ -79,6 +75,7 @@ def hardened(settings: HardenConfig, *, console: Console | None = None) -> Harde
         power=settings.power,
         mix=settings.mix,
         flip=training.grid.is_ula,
+        most_lost_db=settings.most_lost_db,
     )
     path = harden_network(
         named,
@@ -107,7 +104,7 @@ def hardened(settings: HardenConfig, *, console: Console | None = None) -> Harde
         changes=changes,
         verdict=verdict,
         sentence=sentence,
-        notes=_notes(settings, named, training),
+        notes=_notes(settings, named, training, validation, holdout),
     )
     result.save(folder)
     return result
@@ -204,6 +201,7 @@ def _plan(settings: HardenConfig) -> Plan:
         block_steps=settings.block_steps,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
+        optimizer=settings.optimizer,
         warmup_steps=min(50, settings.steps),
         ema_decay=settings.ema_decay,
         seed=settings.seed,
@@ -226,14 +224,39 @@ def _described(
     }  # fmt: skip
 
 
-def _notes(settings: HardenConfig, named: NamedCompressor, training: ChannelSet) -> tuple[str, ...]:
-    """Where the figures flatter."""
+def _notes(
+    settings: HardenConfig,
+    named: NamedCompressor,
+    training: ChannelSet,
+    validation: ChannelSet,
+    holdout: ChannelSet,
+) -> tuple[str, ...]:
+    """Where the figures flatter, and where the selection had a poor view."""
+    known = {
+        sha256
+        for use in ("data", "validation")
+        if (sha256 := (named.card.get(use) or {}).get("sha256")) is not None
+    }
+    trained_on = (named.card.get("data") or {}).get("sha256")
     notes = []
-    data = named.card.get("data") or {}
-    same = data.get("sha256") is not None and data.get("sha256") == training.source.sha256
-    if same and settings.holdout is None:
+    if trained_on is not None and trained_on == training.source.sha256 and not settings.holdout:
         notes.append(
             f"{named.name} was trained on this file, so the users kept out here are known to it: "
             "figures before are flattered. Name other users with --holdout."
+        )
+    elif holdout.source.sha256 in known:
+        notes.append(
+            f"{named.name} was trained or selected on {Path(holdout.source.path).name}: figures "
+            "before are flattered. Name other users with --holdout."
+        )
+    if trained_on is not None and trained_on == validation.source.sha256:
+        notes.append(
+            f"The users that selected weights are known to {named.name}, so little change was "
+            "selected. Name other users with --validation."
+        )
+    if settings.holdout is not None and validation.source.sha256 == holdout.source.sha256:
+        notes.append(
+            "The same users selected weights and measured them: figures after are flattered. Name "
+            "other users with --holdout or --validation."
         )
     return tuple(notes)

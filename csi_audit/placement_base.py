@@ -56,7 +56,9 @@ def load_placement_base(path: str | Path) -> Base:
             f"placement base {path} does not exist. Train one: csi_audit.placement_training."
         )
     weights, described = read_weights(
-        path, kind=_KIND, otherwise="Train one: csi_audit.placement_training."
+        path,
+        kind=_KIND,
+        otherwise="Leave --base out of csi-audit run --network, which then trains one.",
     )
     # Fresh weights are drawn, then overwritten.
     with refused_if_damaged(path), torch.random.fork_rng(devices=[]):

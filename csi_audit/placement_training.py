@@ -1,7 +1,8 @@
 """Training of a base law of placements, by the loop and the loss of the channels' base.
 
-Draws of a generator stand for data. The laws here have the symmetries of the square, so each
-training sample is turned and mirrored at random; `symmetric=False` for a law that has not.
+Draws of a generator stand for data, or there are placements. The laws here have the symmetries of
+the square, so each training sample is turned and mirrored at random; `symmetric=False` for a law
+that has not.
 """
 
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -115,9 +116,44 @@ def fit_placement_base(
     seed = recipe.plan.seed
     x = law.draw(recipe.n_train, generator=seeded_generator(seed, "placements"))
     held = law.draw(recipe.n_validation, generator=seeded_generator(seed, "held placements"))
+    described = describe_placement_recipe(law, recipe)
+    return _fit(x, held, described, folder=folder, recipe=recipe, device=device, progress=progress)
+
+
+def fit_to_placements(
+    x: Tensor,
+    held: Tensor,
+    *,
+    named: str,
+    folder: str | Path,
+    recipe: PlacementRecipe,
+    device: str = "auto",
+    progress: bool = True,
+) -> Base:
+    """The same from placements themselves.
+
+    Args:
+        x: In the square, float32 (N, n_users, 2); the recipe's numbers of draws are not looked at.
+        held: Other ones, for the selection of weights.
+        named: What they are: a folder begun with others is refused.
+        folder, recipe, device, progress: See `fit_placement_base`.
+    """
+    described = {**_described(named, recipe), "n_train": len(x), "n_validation": len(held)}
+    return _fit(x, held, described, folder=folder, recipe=recipe, device=device, progress=progress)
+
+
+def _fit(
+    x: Tensor,
+    held: Tensor,
+    described: dict[str, Any],
+    *,
+    folder: str | Path,
+    recipe: PlacementRecipe,
+    device: str,
+    progress: bool,
+) -> Base:
     sigma_max = round(ten_top_deviations(x), 2)
     module = PlacementModule(recipe, user_variance(x, symmetric=recipe.symmetric), sigma_max)
-    described = describe_placement_recipe(law, recipe)
     training = train(
         module, x, held, folder=folder, recipe=described, device=device, progress=progress
     )
@@ -135,7 +171,11 @@ def fit_placement_base(
 
 def describe_placement_recipe(law: PlacementLaw, recipe: PlacementRecipe) -> dict[str, Any]:
     """Plain values that fix the trained base."""
-    return {"what": "placement base", "law": _describe_law(law), **asdict(recipe)}
+    return _described(_describe_law(law), recipe)
+
+
+def _described(law: str, recipe: PlacementRecipe) -> dict[str, Any]:
+    return {"what": "placement base", "law": law, **asdict(recipe)}
 
 
 def _describe_law(law: PlacementLaw) -> str:

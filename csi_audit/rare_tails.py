@@ -12,7 +12,9 @@ import numpy.typing as npt
 import torch
 
 from csi_audit.base import Base
+from csi_audit.deeper import FailureSample
 from csi_audit.drawing import Tally
+from csi_audit.failure_samples import failure_sample
 from csi_audit.losses import Loss
 from csi_audit.noise_map import OdeMap
 from csi_audit.run_state import BlockStore
@@ -45,13 +47,14 @@ class TalliedStore(BlockStore):
         return found
 
 
-def expected_evaluations(settings: TailSettings, steps: int) -> int:
-    """What subset simulation of one compressor is about to cost, for a progress bar.
+def expected_evaluations(settings: TailSettings, steps: int, rarest: float = 0.0) -> int:
+    """What subset simulation of one loss is about to cost, for a progress bar.
 
-    runs x particles x (1 + 0.9 (levels - 1)) x steps, or the budget where that is less.
+    runs x particles x (1 + 0.9 (levels - 1)) x steps, or the budget where that is less. Levels go
+    down to the deepest probability, or to `rarest` where runs end there.
     """
     levels, p = 1, SHARE
-    while p > settings.tail_deepest * (1 + 1e-9):
+    while p > max(settings.tail_deepest, rarest) * (1 + 1e-9):
         levels, p = levels + 1, p * SHARE
     a_run = settings.tail_particles * (1 + (1 - SHARE) * (levels - 1)) * steps
     planned = round(settings.tail_runs * a_run)
@@ -72,8 +75,13 @@ def rare_tail(
     batch_size: int,
     folder: Path,
     tally: Tally,
-) -> ReplicatedTail:
+    kept: int = 0,
+    sampled: bool = True,
+) -> tuple[ReplicatedTail, FailureSample | None]:
     """The tail of a loss under the audited law, down to the deepest probability asked for.
+
+    With `kept` runs end at the rarest threshold and hand back samples beyond it; without, runs go
+    on, and such samples come from the levels they leave (csi_audit.failure_samples).
 
     Args:
         settings: Runs, particles, depth and budget.
@@ -87,6 +95,10 @@ def rare_tail(
         device, batch_size: Of the denoiser.
         folder: Run directory; one file is one level of one run.
         tally: Told of evaluations.
+        kept: Samples beyond the rarest threshold that each run hands back at most.
+        sampled: Whether samples are wanted at all.
+    Returns:
+        The tail, and samples beyond the rarest threshold, None where not wanted.
     """
     noise_map = OdeMap(
         base, steps=steps, onto_law=onto_law, device=device, batch_size=batch_size, progress=tally
@@ -96,14 +108,28 @@ def rare_tail(
         particles=settings.tail_particles,
         share=SHARE,
         deepest=settings.tail_deepest,
-        kept=0,
+        kept=kept,
     )
-    curve, _ = method.tail(
+    curve, failures = method.tail(
         loss,
+        tau=rarest if kept else None,
         judged=rarest,
         budget=settings.tail_budget,
         seed=seed,
         name=name,
         store=TalliedStore(folder, tally),
     )
-    return curve
+    if not sampled:
+        return curve, None
+    if not kept:
+        return curve, failure_sample(
+            BlockStore(folder),
+            len(curve.runs),
+            tau=rarest,
+            worse=curve.worse,
+            name=name,
+            seed=seed,
+            noise_map=noise_map,
+        )
+    held = [min(kept, run.counted(rarest)) for run in curve.runs]
+    return curve, FailureSample(samples=failures, run=np.repeat(np.arange(len(held)), held))

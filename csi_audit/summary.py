@@ -6,7 +6,7 @@ together here; their arithmetic is reports'.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -19,22 +19,13 @@ from channels.channel_set import ChannelSet
 from compressors.audit_space import in_audit_space
 from compressors.klt import Klt
 from compressors.loading import NamedCompressor, bundled_compressors, load_compressor
-from compressors.metrics import nmse_db
 from csi_audit.deeper import Deeper, threshold_levels
-from csi_audit.estimate import exceedance, expectation, weighted_expectation
+from csi_audit.estimate import expectation
+from csi_audit.loss_estimates import LossOnBothSides, importance_estimates
 from csi_audit.losses import NmseLoss, in_blocks
 from csi_audit.measuring import LOSSES, Measured
 from csi_audit.samples import WeightedSamples
-from csi_audit.tail_summary import (
-    MEAN,
-    chain_figures,
-    guided_entry,
-    loss_tail,
-    rare_agreement,
-    rare_estimate,
-    step_status,
-)
-from reports.estimates import Estimate, agree, design_effect, mean_estimate, proportion
+from reports.estimates import Estimate, design_effect, mean_estimate
 from reports.fidelity_items import TailRatio
 from reports.figure_data import Exemplar, ReportArrays, exemplar_indices, mean_power, worst_weight
 from reports.realism import base_item
@@ -44,7 +35,6 @@ from reports.schema import (
     IssgmEntry,
     LossSummary,
     RealismItem,
-    Tail,
     Threshold,
 )
 from reports.stratify import worst_features
@@ -133,29 +123,16 @@ def _estimates(
     levels: Mapping[str, float],
     issgm: IssgmEntry | None,
 ) -> ImportanceEstimates:
-    """E_p[NMSE], E_q[NMSE] and tails of one compressor, by whichever method was decided on."""
-    samples, deeper = evidence.base_samples, evidence.deeper
-    base, chain = evidence.base.nmse(name), samples.chain
-    tails = tuple(_tail(t, levels[t.label], evidence, name) for t in tau)
-    e_p = expectation(samples, base)
-    known = {tail.threshold: tail.base for tail in tails if tail.base is not None}
-    chains = chain_figures(deeper, name, base=base, chain=chain, e_p=e_p, tails=known)
-    spent = samples.n_evaluations
-    real = evidence.real.nmse(name)
-    return ImportanceEstimates(
+    """E_p[NMSE], E_q[NMSE] and tails of one compressor."""
+    found = LossOnBothSides(
+        name=name,
         loss="NMSE",
         weight="NMSE",
-        e_p=step_status(e_p, MEAN, chains),
-        e_q=weighted_expectation(samples, base),
-        tails=tuple(
-            replace(t, base=t.base and step_status(t.base, t.threshold, chains)) for t in tails
-        ),
-        issgm=issgm,
-        curve=loss_tail(deeper, name, base=base, real=real, chain=chain, n_evaluations=spent),
-        guided=guided_entry(deeper, name),
-        chains=chains,
-        decisions=deeper.decisions.get(name, ()),
+        samples=evidence.base_samples,
+        base=evidence.base.nmse(name),
+        real=evidence.real.nmse(name),
     )
+    return importance_estimates(found, evidence.deeper, tau, levels, issgm=issgm)
 
 
 def _convention(named: NamedCompressor, real: Tensor) -> str:
@@ -168,22 +145,6 @@ def _convention(named: NamedCompressor, real: Tensor) -> str:
     return (
         f"{said}; the crop loses {100 * float(lost.mean()):.2g} % of the real channels' energy "
         f"(worst user {100 * float(lost.max()):.2g} %)"
-    )
-
-
-def _tail(threshold: Threshold, level: float, evidence: Evidence, name: str) -> Tail:
-    real = evidence.real.nmse(name) > level
-    counted = exceedance(evidence.base_samples, evidence.base.nmse(name), level)
-    rare = rare_estimate(evidence.deeper, name, threshold.label)
-    on_base = counted if rare is None else rare
-    on_real = proportion(int(real.sum()), len(real), method="real channels, counted")
-    return Tail(
-        threshold=threshold.label,
-        nmse_db=float(nmse_db(torch.tensor(level, dtype=torch.float64))),
-        base=on_base,
-        real=on_real,
-        agreement=rare_agreement(rare, on_real) if rare else agree(counted, on_real),
-        counted=None if rare is None else counted,
     )
 
 

@@ -4,7 +4,7 @@ Bookkeeping, like csi_audit.summary; the arithmetic of intervals is csi_audit.ta
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +31,7 @@ NOT_BELOW = 1e-12
 
 
 def rare_estimate(deeper: Deeper, name: str, label: str) -> Estimate | None:
-    """P(NMSE > tau) by subset simulation; None where the threshold was decided otherwise."""
+    """P(L > tau) by subset simulation; None where the threshold was decided otherwise."""
     curve = deeper.tails.get(name)
     if curve is None or not _decided_rare(deeper, name, label):
         return None
@@ -54,18 +54,29 @@ def _decided_rare(deeper: Deeper, name: str, label: str) -> bool:
 
 
 def loss_tail(
-    deeper: Deeper, name: str, *, base: Array, real: Array, chain: str, n_evaluations: int
+    deeper: Deeper,
+    name: str,
+    *,
+    base: Array,
+    real: Array,
+    chain: str,
+    n_evaluations: int,
+    whose: str = "real channels",
+    shown: Callable[[Estimate], Estimate] | None = None,
 ) -> LossTail | None:
-    """The NMSE exceeded with probability 0.1, 0.01, ... of one compressor.
+    """The loss exceeded with probability 0.1, 0.01, ... of one compressor, or of another loss.
 
     Args:
         deeper: With or without runs of subset simulation for it.
-        name: The compressor.
-        base: NMSE of the base samples, (N,).
-        real: The same on the real channels.
+        name: The compressor or loss.
+        base: Linear NMSE of the base samples, or the loss, (N,).
+        real: The same on the real side.
         chain: Of the base samples, in words.
         n_evaluations: Spent on these.
+        whose: The real side in words.
+        shown: The loss as it is shown; None shows a linear NMSE in dB.
     """
+    shown = in_decibel if shown is None else shown
     if not deeper.curves:
         return None
     rare = deeper.tails.get(name)
@@ -74,7 +85,7 @@ def loss_tail(
     )
     curve = counted if rare is None else rare
     least = 1 / len(base) if rare is None else _reach(rare)
-    users = CountedTail(values=real, worse="high", method="real channels, counted", evaluations=0)
+    users = CountedTail(values=real, worse="high", method=f"{whose}, counted", evaluations=0)
     points = []
     for k in range(1, 10):
         p = 10.0**-k
@@ -84,8 +95,8 @@ def loss_tail(
         points.append(
             TailPoint(
                 probability=p,
-                base=in_decibel(curve.quantile(p)),
-                real=None if seen is None else in_decibel(seen),
+                base=shown(curve.quantile(p)),
+                real=None if seen is None else shown(seen),
             )
         )
     return LossTail(
@@ -122,14 +133,15 @@ def in_decibel(estimate: Estimate) -> Estimate:
 
 
 def guided_entry(deeper: Deeper, name: str) -> GuidedEntry | None:
-    """E_q[NMSE] by guided sampling beside reweighting of the same chain; None where not run."""
+    """E_q[l] by guided sampling beside reweighting of the same chain; None where not run."""
     run: GuidedRun | None = deeper.guided.get(name)
     if run is None:
         return None
     plain = next(draws for draws in deeper.chains if draws.kind == "guided chain")
-    beside = tilted_mean(plain.nmse[name], method=f"{plain.chain}, reweighted")
+    weights = plain.weights.get(name, plain.values[name])
+    beside = tilted_mean(weights, method=f"{plain.chain}, reweighted")
     return GuidedEntry(
-        e_q=expectation(run.samples, run.nmse),
+        e_q=expectation(run.samples, run.weights),
         z=normalising_constant(run.samples),
         reweighted=replace(beside, n_evaluations=plain.n_evaluations),
         n=len(run.samples),
@@ -150,12 +162,12 @@ def chain_figures(
     e_p: Estimate,
     tails: Mapping[str, Estimate],
 ) -> tuple[ChainFigures, ...]:
-    """E_p[NMSE] and P(NMSE > tau) of one compressor under every chain; () where there is one.
+    """E_p[L] and P(L > tau) of one compressor or loss under every chain; () where there is one.
 
     Args:
         deeper: With the draws of other chains.
-        name: The compressor.
-        base: NMSE of the base samples, (N,).
+        name: The compressor or loss.
+        base: L of the base samples, (N,).
         chain: Of the base samples, in words.
         e_p: Under the audited law.
         tails: The same, by label.
@@ -169,21 +181,21 @@ def chain_figures(
 def _other_chain(
     deeper: Deeper, name: str, draws: ChainDraws, base: Array, audited: ChainFigures
 ) -> ChainFigures:
-    nmse, doubled = draws.nmse[name], draws.kind == "doubled steps"
-    e_p = mean_estimate(nmse, method=draws.chain)
+    values, doubled = draws.values[name], draws.kind == "doubled steps"
+    e_p = mean_estimate(values, method=draws.chain)
     tails = {}
-    shifts = {MEAN: mean_estimate(nmse - base, method="same noise, paired")} if doubled else {}
+    shifts = {MEAN: mean_estimate(values - base, method="same noise, paired")} if doubled else {}
     moved = [MEAN] if doubled and _outside(audited.e_p, e_p) else []
     for label, level in deeper.levels[name].items():
         rare = deeper.doubled_tails.get(name) if doubled else None
-        found, before = _counted(nmse, level, draws.chain), audited.tails[label]
+        found, before = _counted(values, level, draws.chain), audited.tails[label]
         if rare is not None and _decided_rare(deeper, name, label):
             found = rare.exceedance(level)
             moves = agree(before, found) == "differ"
         else:
             moves = _outside(before, found)
             if doubled:
-                d = (nmse > level).astype(np.float64) - (base > level)
+                d = (values > level).astype(np.float64) - (base > level)
                 shifts[label] = mean_estimate(d, method="same noise, paired")
         tails[label] = found
         if doubled and moves:
@@ -199,8 +211,8 @@ def _other_chain(
     )  # fmt: skip
 
 
-def _counted(nmse: Array, level: float, chain: str) -> Estimate:
-    return proportion(int((nmse > level).sum()), len(nmse), method=f"{chain}, counted")
+def _counted(values: Array, level: float, chain: str) -> Estimate:
+    return proportion(int((values > level).sum()), len(values), method=f"{chain}, counted")
 
 
 def _outside(before: Estimate, after: Estimate) -> bool:

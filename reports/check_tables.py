@@ -5,14 +5,14 @@ generator.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reports.check_schema import BaseCheck
 from reports.estimates import format_estimate
 from reports.fidelity_items import StepDoubling, TailRatio, TrainDistortion, WassersteinItem
 from reports.schema import RealismItem
-from reports.words import decibel, number, share_text
+from reports.words import decibel, number, ratio_level, share_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,9 +68,17 @@ def _distance(item: RealismItem, other: WassersteinItem) -> tuple[str, ...]:
     return (item.label, other.unit, *known, *moved, item.verdict)
 
 
-def ratio_cells(ratio: TailRatio) -> tuple[str, ...]:
-    """A row: loss, share, threshold, counts on both sides, ratio, a perfect model's, verdict."""
-    level = "-" if not ratio.tau or ratio.tau <= 0 else decibel(10 * math.log10(ratio.tau))
+def ratio_cells(ratio: TailRatio, units: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """A row: loss, share, threshold, counts on both sides, ratio, a perfect model's, verdict.
+
+    Args:
+        ratio: The row.
+        units: Of losses other than the NMSE, by name.
+    """
+    if units is not None and ratio.name in units:
+        level = ratio_level(ratio, units)
+    else:
+        level = "-" if not ratio.tau or ratio.tau <= 0 else decibel(10 * math.log10(ratio.tau))
     perfect = "-" if ratio.perfect is None else "[{:.2f}, {:.2f}]".format(*ratio.perfect)
     return (
         ratio.label, share_text(ratio.share), level, f"{ratio.base_beyond} of {ratio.n_base:,}",

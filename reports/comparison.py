@@ -15,14 +15,10 @@ import numpy.typing as npt
 
 from reports.comparison_estimates import (
     DECIBELS,
-    holm,
-    mcnemar_p,
-    paired_cvar_db,
-    paired_mean_db,
-    paired_quantiles_db,
-    probability_difference,
-    rank_bounds,
-    two_sided_p,
+    paired_cvar,
+    paired_mean,
+    paired_probability,
+    paired_quantiles,
 )
 from reports.comparison_schema import (
     ComparedPair,
@@ -34,7 +30,9 @@ from reports.comparison_schema import (
     RankEntry,
     Ranking,
 )
+from reports.comparison_tests import Paired, holm, rank_bounds
 from reports.estimates import Estimate, design_effect, mean_estimate, proportion, quantile_estimate
+from reports.realism import base_item, base_verdict
 from reports.tail_estimates import cvar_estimate
 from reports.words import joined, share_text
 
@@ -44,6 +42,7 @@ ALPHA = 0.05
 """Family-wise error of the verdicts on one set in one quantity."""
 
 MEAN = "mean NMSE"
+BY_DEFINITION = "by definition"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +55,7 @@ class ComparedLosses:
         nmse: Linear NMSE by compressor, [n] each, entry i of channel i.
         levels: Failure levels (linear NMSE) by threshold label and compressor.
         drops: Environment of each channel, [n]; None if unknown.
+        set_here: Labels of the thresholds that are quantiles of these very channels.
         sha256: Of the file or the base model.
         description: In words.
     """
@@ -65,6 +65,7 @@ class ComparedLosses:
     nmse: Mapping[str, Array]
     levels: Mapping[str, Mapping[str, float]]
     drops: npt.NDArray[np.int64] | None = None
+    set_here: tuple[str, ...] = ()
     sha256: str | None = None
     description: str = ""
 
@@ -82,12 +83,15 @@ class ComparedLosses:
         return len(set(self.levels[threshold].values())) == 1
 
 
-def compared_set(losses: ComparedLosses, *, prob: float = 0.99) -> ComparedSet:
+def compared_set(
+    losses: ComparedLosses, *, prob: float = 0.99, real: ComparedLosses | None = None
+) -> ComparedSet:
     """Everything that can be said of compressors on one set of channels.
 
     Args:
         losses: At least one compressor.
         prob: Quantile level of the tail figures.
+        real: Real channels that samples of a base law are held against; None for real channels.
     """
     pairs = list(combinations(losses.names, 2))
     quantities = _quantities(losses, pairs, prob)
@@ -107,7 +111,7 @@ def compared_set(losses: ComparedLosses, *, prob: float = 0.99) -> ComparedSet:
             _ranking(losses, quantity, figures, prob) for quantity, figures in quantities.items()
         ),
         overlaps=tuple(_overlap(losses, t, a, b) for t in losses.levels for a, b in pairs),
-        notes=_notes(losses, pairs),
+        notes=_drop_notes(losses, quantities) if real is None else (_realism_note(losses, real),),
     )
 
 
@@ -130,56 +134,53 @@ def _quantities(
     losses: ComparedLosses, pairs: Sequence[Pair], prob: float
 ) -> dict[str, dict[Pair, PairedFigure]]:
     """Paired figures by quantity and pair."""
-    nmse = losses.nmse
+    nmse, drops = losses.nmse, losses.drops
     positive = all(float(values.mean()) > 0 for values in nmse.values())
-    quantiles = paired_quantiles_db(nmse, prob) if positive and pairs else {}
-    found = {
-        MEAN: {p: paired_mean_db(nmse[p[0]], nmse[p[1]]) if positive else None for p in pairs},
-        quantile_name(prob): {p: quantiles.get(p) for p in pairs},
-        cvar_name(prob): {
-            p: paired_cvar_db(nmse[p[0]], nmse[p[1]], prob) if positive else None for p in pairs
-        },
+    found: dict[str, dict[Pair, Paired | None]] = {
+        name: dict.fromkeys(pairs) for name in (MEAN, quantile_name(prob), cvar_name(prob))
     }
+    if positive and pairs:
+        found[MEAN] = {(a, b): paired_mean(nmse[a], nmse[b], drops=drops) for a, b in pairs}
+        found[quantile_name(prob)] = dict(paired_quantiles(nmse, prob, drops=drops))
+        found[cvar_name(prob)] = {
+            (a, b): paired_cvar(nmse[a], nmse[b], prob, drops=drops) for a, b in pairs
+        }
     named = {name: _figures(name, "dB", values) for name, values in found.items()}
     for threshold in filter(losses.is_common, losses.levels):
         fails = {name: losses.fails(threshold, name) for name in losses.names}
-        named[f"P(NMSE > {threshold})"] = _figures(
-            f"P(NMSE > {threshold})",
+        name = f"P(NMSE > {threshold})"
+        named[name] = _figures(
+            name,
             "1",
-            {(a, b): probability_difference(fails[a], fails[b]) for a, b in pairs},
-            {(a, b): mcnemar_p(fails[a], fails[b]) for a, b in pairs},
+            {(a, b): paired_probability(fails[a], fails[b], drops=drops) for a, b in pairs},
         )
     return named
 
 
 def _figures(
-    quantity: str,
-    unit: str,
-    differences: Mapping[Pair, Estimate | None],
-    p_values: Mapping[Pair, float] | None = None,
+    quantity: str, unit: str, found: Mapping[Pair, Paired | None]
 ) -> dict[Pair, PairedFigure]:
     """Differences with their tests, adjusted over all pairs."""
-    known: dict[Pair, float | None] = {
-        pair: None if d is None else two_sided_p(d) for pair, d in differences.items()
-    }
-    known |= p_values or {}
-    adjusted = dict(zip(known, holm(list(known.values())), strict=True))
+    p_values = [None if paired is None else paired.p_value for paired in found.values()]
     return {
         pair: PairedFigure(
             quantity=quantity,
             unit=unit,
-            difference=difference,
-            p_value=known[pair],
-            p_holm=adjusted[pair],
-            verdict=_verdict(difference, adjusted[pair]),
+            difference=None if paired is None else paired.difference,
+            p_value=p_value,
+            p_holm=adjusted,
+            verdict="cannot tell" if paired is None else _verdict(paired.difference, adjusted),
+            design_effect=paired.alike.effect if paired and paired.alike else None,
         )
-        for pair, difference in differences.items()
+        for (pair, paired), p_value, adjusted in zip(
+            found.items(), p_values, holm(p_values), strict=True
+        )
     }
 
 
-def _verdict(difference: Estimate | None, p_holm: float | None) -> PairVerdict:
+def _verdict(difference: Estimate, p_holm: float | None) -> PairVerdict:
     """Lower is better; told only where the figure can be relied on and the test is clear."""
-    if difference is None or difference.interval is None or difference.status != "ok":
+    if difference.interval is None or difference.status != "ok":
         return "cannot tell"
     lo, hi = difference.interval
     if p_holm is None or p_holm >= ALPHA or lo <= 0 <= hi:
@@ -266,26 +267,51 @@ def _overlap(losses: ComparedLosses, threshold: str, a: str, b: str) -> FailureO
     )
 
 
-def _notes(losses: ComparedLosses, pairs: Sequence[Pair]) -> tuple[str, ...]:
-    """The design effect of drops on paired differences, largest pair."""
-    if losses.kind == "base" or not pairs:
+def _drop_notes(
+    losses: ComparedLosses, quantities: Mapping[str, Mapping[Pair, PairedFigure]]
+) -> tuple[str, ...]:
+    """Whether users of a drop are alike in the differences, and what was done about it."""
+    if not quantities[MEAN]:
         return ()
     if losses.drops is None:
-        return ("The file does not say which users share a drop: intervals count per user.",)
+        return ("Which users share a drop is not known: intervals count per user.",)
     nmse = losses.nmse
     effects = {
         (a, b): design_effect(nmse[a] / nmse[a].mean() - nmse[b] / nmse[b].mean(), losses.drops)
-        for a, b in pairs
+        for a, b in quantities[MEAN]
         if min(nmse[a].mean(), nmse[b].mean()) > 0
     }
     known = {pair: effect for pair, effect in effects.items() if effect is not None}
     if not known:
         return ("The design effect of drops is unknown: intervals count per user.",)
     worst = max(known, key=lambda pair: known[pair])
+    figures = [figure for pairs in quantities.values() for figure in pairs.values()]
+    wider = sum(figure.design_effect is not None for figure in figures)
     return (
-        f"Intervals count per user. Design effect of {len(np.unique(losses.drops))} drops on the "
-        f"paired difference of mean NMSE: at most {known[worst]:.2f} ({worst[0]}, {worst[1]}); 1 "
-        "means users as good as independent, more widens intervals by its square root.",
+        f"Design effect of {len(np.unique(losses.drops))} drops on the paired difference of mean "
+        f"NMSE: at most {known[worst]:.2f} ({worst[0]}, {worst[1]}); 1 means users as good as "
+        f"independent. Where it is more than chance explains, in {wider} of {len(figures)} "
+        "differences here, interval and test go by drop; all others count per user.",
+    )
+
+
+def _realism_note(base: ComparedLosses, real: ComparedLosses) -> str:
+    """Whether samples of the base law can stand for the real channels."""
+    items = [
+        base_item(name, base.nmse[name], real.nmse[name], kind="distortion") for name in base.names
+    ]
+    worst = max(items, key=lambda item: item.ks or 0.0)
+    said = {
+        "credible": "The base law is credible here",
+        "misses": "The base law misses the real channels: what follows of its samples is an "
+        "indication only",
+        "cannot tell": "Cannot tell whether the base law is close to the real channels",
+        "not checked": "The base law was not checked",
+    }[base_verdict(items)]
+    return (
+        f"{said}. Largest Kolmogorov-Smirnov distance of a distortion to {real.name}: "
+        f"{worst.ks or 0:.3f} ({worst.label}); a perfect model shows up to "
+        f"{worst.floor_95 or 0:.3f} in 95 % of draws of this size. More: csi-audit check-base."
     )
 
 
@@ -301,7 +327,18 @@ def matrix_cell(losses: ComparedLosses, name: str, *, prob: float = 0.99) -> Mat
         reason="",
         mean=mean,
         mean_db=DECIBELS * math.log(mean.value) if mean.value > 0 else None,
-        p_fail={t: proportion(int(f.sum()), len(f)) for t, f in fails.items()},
+        p_fail={
+            t: _by_definition(f) if t in losses.set_here else proportion(int(f.sum()), len(f))
+            for t, f in fails.items()
+        },
         quantile=quantile_estimate(nmse, prob),
         cvar=cvar_estimate(nmse, prob),
     )
+
+
+def _by_definition(fails: npt.NDArray[np.bool_]) -> Estimate:
+    """The share beyond a quantile of the same channels: no finding, so no interval."""
+    return Estimate(
+        value=float(fails.mean()), n=len(fails), status=BY_DEFINITION,
+        method="share beyond a quantile of these very channels",
+    )  # fmt: skip

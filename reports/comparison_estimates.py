@@ -1,19 +1,30 @@
-"""Differences between two compressors on the same channels, and what may be said of an order.
+"""Differences between two compressors on the same channels, each with its interval and its test.
 
 Common random numbers: figure i of either compressor is of channel i, so what makes a channel easy
 or hard for both cancels. Numbers in, numbers and words out, like estimates.py; the quantile is
-resampled with a generator of its own, so equal input gives equal output.
+resampled with a generator of its own, so equal input gives equal output. Channels count as
+independent unless the differences themselves show that those of one drop are alike
+(comparison_tests.py); then drops are what counts.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from reports.estimates import Array, Estimate, check_level, finite_vector, student
-from reports.pareto import MIN_TAIL
+from reports.comparison_tests import (
+    Drops,
+    DropScatter,
+    Paired,
+    by_drop,
+    drop_scatter,
+    student_p,
+)
+from reports.estimates import JUDGED, Array, Estimate, check_level, finite_vector, student
+from reports.pareto import MIN_TAIL, combined_status, tail_shape, uneven_status
 
 Fails = npt.NDArray[np.bool_]
 
@@ -25,63 +36,93 @@ RESAMPLES = 1000
 # --- Means, quantiles, worst shares ---------------------------------------------------------------
 
 
-def paired_mean_db(a: npt.ArrayLike, b: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
-    """Ratio of two means over the same channels [dB].
+def paired_mean(
+    a: npt.ArrayLike, b: npt.ArrayLike, *, drops: Drops | None = None, level: float = 0.95
+) -> Paired:
+    """Ratio of two means over the same channels [dB], with its test.
 
         G = 10 log10(mean a / mean b),   g_i = a_i / mean a - b_i / mean b
         SE = 10/ln 10 s(g) / sqrt(n),    interval G -+ t_{n-1} SE
 
-    By the delta method: d log(mean a / mean b) = mean g to first order.
+    By the delta method: d log(mean a / mean b) = mean g to first order. The status judges the tails
+    of g, from `JUDGED` channels on.
 
     Args:
         a, b: Linear figures of the same channels with positive means, [n].
+        drops: Drop of each channel, see `drop_scatter`; None counts channels one by one.
         level: Confidence level.
     Raises:
         ValueError: lengths differ, or a mean is not positive.
     """
     x, y = _pair(a, b)
-    return _ratio_db(x, y, x.mean(), y.mean(), len(x) - 1, level, "ratio of means")
+    return _ratio_db(x, y, len(x) - 1, level, "ratio of means", drops, tails=(x, y))
 
 
-def paired_cvar_db(
-    a: npt.ArrayLike, b: npt.ArrayLike, prob: float, *, level: float = 0.95
-) -> Estimate:
+def paired_mean_db(a: npt.ArrayLike, b: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
+    """The difference of `paired_mean`, channels counted one by one."""
+    return paired_mean(a, b, level=level).difference
+
+
+def paired_cvar(
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    prob: float,
+    *,
+    drops: Drops | None = None,
+    level: float = 0.95,
+) -> Paired:
     """Ratio of the means of the worst share 1 - prob, each compressor's own worst [dB].
 
         c = q + mean e,  e_i = max(x_i - q, 0) / (1 - prob),  q the quantile of x
 
-    for a and b, then as `paired_mean_db` with a_i -> q + e_i; q minimises c, so its own error
-    counts to second order only. Student's interval with as many degrees of freedom as channels lie
-    in either tail, less one; none below 5 in each.
+    for a and b, then as `paired_mean` with a_i -> q + e_i; q minimises c, so its own error counts
+    to second order only. Student's law with as many degrees of freedom as channels lie in either
+    tail, less one, for interval and test alike (the normal law would call equal tails different
+    several times too often where Holm's limits are small); neither below 5 in each tail.
 
     Source: Rockafellar and Uryasev 2000, Journal of Risk 2:21, 10.21314/JOR.2000.038.
     """
     x, y = _pair(a, b)
     (ex, in_x), (ey, in_y) = _excess(x, prob), _excess(y, prob)
     name = f"ratio of the means of the worst {100 * (1 - prob):.3g} %"
-    found = _ratio_db(ex, ey, ex.mean(), ey.mean(), int((in_x | in_y).sum()) - 1, level, name)
-    fewest = min(int(in_x.sum()), int(in_y.sum()))
-    if fewest >= MIN_TAIL:
+    df = int((in_x | in_y).sum()) - 1
+    found = _ratio_db(ex, ey, df, level, name, drops, tails=(x, y))
+    if min(int(in_x.sum()), int(in_y.sum())) >= MIN_TAIL:
         return found
-    return Estimate(
-        value=found.value, level=level, n=len(x), method=found.method,
+    few = Estimate(
+        value=found.difference.value, level=level, n=len(x), method=found.difference.method,
         status=f"fewer than {MIN_TAIL} channels in the worst share: no interval",
     )  # fmt: skip
+    return Paired(few, student_p(few, df), found.alike)
 
 
-def paired_quantiles_db(
-    values: Mapping[str, npt.ArrayLike], prob: float, *, level: float = 0.95, seed: int = 0
-) -> dict[tuple[str, str], Estimate]:
-    """Difference of quantiles in dB of every pair of names, first before second.
+def paired_cvar_db(
+    a: npt.ArrayLike, b: npt.ArrayLike, prob: float, *, level: float = 0.95
+) -> Estimate:
+    """The difference of `paired_cvar`, channels counted one by one."""
+    return paired_cvar(a, b, prob, level=level).difference
+
+
+def paired_quantiles(
+    values: Mapping[str, npt.ArrayLike],
+    prob: float,
+    *,
+    drops: Drops | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[tuple[str, str], Paired]:
+    """Difference of quantiles in dB of every pair of names, first before second, with its test.
 
         D = 10 log10(q_a / q_b),   q = inf {t: share of x <= t is at least prob}
 
     Interval: quantiles of D over `RESAMPLES` bootstrap resamples of channels, the same for all;
-    none where fewer than 5 channels lie beyond. The standard error is the spread over resamples.
+    none where fewer than 5 channels lie beyond. The standard error is the spread over resamples;
+    the test is normal with it. Drops are judged on 1{a_i > q_a} - 1{b_i > q_b}.
 
     Args:
         values: Linear figures of the same channels, positive, [n] each.
         prob: 0.99 for the level that 1 % exceed.
+        drops: Drop of each channel, see `drop_scatter`; None counts channels one by one.
         level: Confidence level.
         seed: Of the resamples.
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
@@ -95,15 +136,27 @@ def paired_quantiles_db(
     n = sizes.pop()
     drawn = _resampled_quantiles(x, prob, n, seed)
     beyond = round(n * (1 - prob), 9)
+    over = {name: (v > drawn[name][0]).astype(np.float64) for name, v in x.items()}
     names, found = list(x), {}
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
             values_db = _to_db(drawn[a]) - _to_db(drawn[b])
-            found[a, b] = _of_resamples(values_db, n, beyond, level)
+            alike = drop_scatter(over[a] - over[b], drops)
+            found[a, b] = _of_resamples(values_db, n, beyond, level, alike)
     return found
 
 
-def _of_resamples(d: Array, n: int, beyond: float, level: float) -> Estimate:
+def paired_quantiles_db(
+    values: Mapping[str, npt.ArrayLike], prob: float, *, level: float = 0.95, seed: int = 0
+) -> dict[tuple[str, str], Estimate]:
+    """The differences of `paired_quantiles`, channels counted one by one."""
+    found = paired_quantiles(values, prob, level=level, seed=seed)
+    return {pair: paired.difference for pair, paired in found.items()}
+
+
+def _of_resamples(
+    d: Array, n: int, beyond: float, level: float, alike: DropScatter | None
+) -> Paired:
     """Estimate from resamples d; the first entry is the figure itself."""
     value, rest = float(d[0]), d[1:]
     half = (1 - level) / 2
@@ -113,12 +166,18 @@ def _of_resamples(d: Array, n: int, beyond: float, level: float) -> Estimate:
         "no scatter, no interval" if enough
         else f"fewer than {MIN_TAIL} channels beyond the quantile: no interval"
     )  # fmt: skip
-    return Estimate(
+    df, wider = math.inf, 1.0
+    if alike is not None:
+        df, spread = alike.df, spread * math.sqrt(alike.effect)
+        wider = math.sqrt(alike.effect) * _t_quantile(df, level) / _t_quantile(math.inf, level)
+    lo, hi = (value + wider * (end - value) for end in (min(lo, value), max(hi, value)))
+    found = Estimate(
         value=value, std_error=spread if enough and spread > 0 else None,
-        interval=(min(lo, value), max(hi, value)) if status == "ok" else None,
+        interval=(lo, hi) if status == "ok" else None,
         level=level, n=n, ess=float(n), status=status,
-        method=f"difference of quantiles in dB, {RESAMPLES} resamples of channels",
+        method=f"difference of quantiles in dB, {RESAMPLES} resamples of channels{by_drop(alike)}",
     )  # fmt: skip
+    return Paired(found, student_p(found, df), alike)
 
 
 def _resampled_quantiles(
@@ -147,24 +206,108 @@ def _excess(x: Array, prob: float) -> tuple[Array, Fails]:
 
 
 def _ratio_db(
-    x: Array, y: Array, mean_x: float, mean_y: float, df: int, level: float, name: str
-) -> Estimate:
+    x: Array,
+    y: Array,
+    df: int,
+    level: float,
+    name: str,
+    drops: Drops | None,
+    *,
+    tails: tuple[Array, Array],
+) -> Paired:
+    """Ratio of the means of x and y, positive; `tails` are the figures whose tails are judged."""
     check_level(level)
+    mean_x, mean_y = float(x.mean()), float(y.mean())
     if min(mean_x, mean_y) <= 0:
         raise ValueError(f"means must be positive to stand in dB; got {mean_x:.3g}, {mean_y:.3g}.")
     g, n = x / mean_x - y / mean_y, len(x)
     value = DECIBELS * math.log(mean_x / mean_y)
     se = DECIBELS * float(g.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+    alike = drop_scatter(g, drops)
+    if alike is not None:
+        df, se = min(df, alike.df), se * math.sqrt(alike.effect)
     usable = se > 0 and df >= 1
-    return Estimate(
+    found = Estimate(
         value=value, std_error=se if usable else None,
         interval=student(value, se, df, level) if usable else None,
-        level=level, n=n, ess=float(n), status="ok" if usable else "no scatter, no interval",
-        method=f"{name} over the same channels [dB], delta method",
+        level=level, n=n, ess=float(n),
+        status=_tails_status(*tails) if usable else "no scatter, no interval",
+        method=f"{name} over the same channels [dB], delta method{by_drop(alike)}",
+    )  # fmt: skip
+    return Paired(found, student_p(found, df), alike)
+
+
+def _tails_status(x: Array, y: Array) -> str:
+    """Whether the tails of x / mean x - y / mean y allow Student's interval."""
+    if len(x) < JUDGED:
+        return "ok"
+    g = x / x.mean() - y / y.mean()
+    shapes = {" above": tail_shape(g), " below": tail_shape(-g)}
+    return uneven_status("differences", len(x), shapes, remedy="compare quantiles")
+
+
+def _t_quantile(df: float, level: float) -> float:
+    prob = 1 - (1 - level) / 2
+    return float(special.ndtri(prob) if math.isinf(df) else special.stdtrit(df, prob))
+
+
+def unpaired_ratio_db(a: Estimate, b: Estimate, *, level: float = 0.95) -> Estimate:
+    """Ratio of two means over different channels [dB].
+
+        G = 10 log10(a / b),   SE = 10/ln 10 sqrt((s_a / a)^2 + (s_b / b)^2)
+
+    s their standard errors; Student's interval at Welch's degrees of freedom.
+
+    Args:
+        a, b: Positive means; the status of either is kept.
+        level: Confidence level.
+    """
+    check_level(level)
+    value = DECIBELS * math.log(a.value / b.value)
+    parts = [DECIBELS * (e.std_error or 0.0) / e.value for e in (a, b)]
+    se, known = math.hypot(*parts), all(e.std_error for e in (a, b))
+    df = se**4 / sum(p**4 / (e.n - 1) for p, e in zip(parts, (a, b), strict=True)) if known else 1.0
+    status = combined_status(a.status, b.status)
+    return Estimate(
+        value=value, std_error=se if known else None,
+        interval=student(value, se, df, level) if known else None, level=level, n=min(a.n, b.n),
+        method="ratio of means over different channels [dB], delta method",
+        status="no scatter, no interval" if status == "ok" and not known else status,
     )  # fmt: skip
 
 
 # --- Probabilities --------------------------------------------------------------------------------
+
+
+def paired_probability(
+    fails_a: npt.ArrayLike,
+    fails_b: npt.ArrayLike,
+    *,
+    drops: Drops | None = None,
+    level: float = 0.95,
+) -> Paired:
+    """P(a fails) - P(b fails) over the same channels, with its test.
+
+    The interval is that of `probability_difference`, the test exact (`mcnemar_p`). Where users of a
+    drop fail alike, both are Student's over drops instead.
+
+    Args:
+        fails_a, fails_b: Of the same channels, [n].
+        drops: Drop of each channel, see `drop_scatter`; None counts channels one by one.
+        level: Confidence level.
+    """
+    found = probability_difference(fails_a, fails_b, level=level)
+    apart = np.asarray(fails_a, dtype=np.float64) - np.asarray(fails_b, dtype=np.float64)
+    alike = drop_scatter(apart, drops)
+    if alike is None or found.std_error is None:
+        return Paired(found, mcnemar_p(fails_a, fails_b))
+    se = found.std_error * math.sqrt(alike.effect)
+    lo, hi = student(found.value, se, alike.df, level)
+    wider = replace(
+        found, std_error=se, interval=(max(lo, -1.0), min(hi, 1.0)),
+        method=f"difference of paired proportions, Student t{by_drop(alike)}",
+    )  # fmt: skip
+    return Paired(wider, student_p(wider, alike.df), alike)
 
 
 def probability_difference(
@@ -215,13 +358,6 @@ def mcnemar_p(fails_a: npt.ArrayLike, fails_b: npt.ArrayLike) -> float:
     return min(1.0, 2 * float(special.bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
 
 
-def two_sided_p(estimate: Estimate) -> float | None:
-    """P-value of "no difference" by the normal law; 1 where a and b are the same, None unknown."""
-    if estimate.std_error is None:
-        return 1.0 if estimate.value == 0 else None
-    return float(2 * special.ndtr(-abs(estimate.value) / estimate.std_error))
-
-
 def _discordant(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[int, int, int]:
     x, y = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
     if x.ndim != 1 or x.shape != y.shape or not len(x):
@@ -235,43 +371,6 @@ def _crossing(holds: Callable[[float], bool], low: float, high: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if holds(middle) else (low, middle)
     return (low + high) / 2
-
-
-# --- An order -------------------------------------------------------------------------------------
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """P-values adjusted so that all verdicts of a family hold together.
-
-        adjusted_(i) = max_{j <= i} min(1, (m - j + 1) p_(j)),  p ascending, m of them
-
-    Unknown ones stay unknown and count among the m.
-
-    Source: Holm 1979, Scandinavian Journal of Statistics 6:65.
-    """
-    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    found: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, i) in enumerate(known):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p))
-        found[i] = largest
-    return found
-
-
-def rank_bounds(
-    names: Sequence[str], better: Sequence[tuple[str, str]]
-) -> dict[str, tuple[int, int]]:
-    """Best and worst rank of each name that the verdicts leave open, 1 is best.
-
-        best = 1 + number that are surely better,  worst = K - number that are surely worse
-
-    Args:
-        names: All K.
-        better: Pairs (better, worse) that can be told.
-    """
-    above = {name: sum(worse == name for _, worse in better) for name in names}
-    below = {name: sum(first == name for first, _ in better) for name in names}
-    return {name: (1 + above[name], len(names) - below[name]) for name in names}
 
 
 def _pair(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Array, Array]:

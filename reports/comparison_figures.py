@@ -36,21 +36,37 @@ Array = npt.NDArray[Any]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#1a1a1a")
 LINES = ("-", "--", ":")
-MOST = 6  # compressors beside the leading one that maps and clouds are drawn for
+GREY = "#bbbbbb"
+MOST = 6  # compressors beside the leading one that are drawn by name
+MOST_CLOUDS = 4
 
 
 def beyond_figure(nmse: Mapping[str, Array], title: str) -> Figure:
-    """Share of channels beyond each NMSE [dB], a line a compressor, down to 10 channels."""
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    """Share of channels beyond each NMSE [dB], a line a compressor, down to 10 channels.
+
+    Lines of a compressor alike would hide each other, so they differ in dashes too. Beyond the
+    first `MOST` + 1 they are grey and have no name.
+
+    Args:
+        nmse: Linear NMSE by compressor, the leading one first.
+        title: Above the figure.
+    """
+    named = list(nmse)[: MOST + 1]
+    rows = math.ceil((len(named) + (len(nmse) > len(named))) / 2)
+    figure = Figure(figsize=(WIDTH, 3.1 + 0.18 * rows), layout="constrained")
     axis = figure.subplots()
-    for i, (name, values) in enumerate(nmse.items()):
-        style = (COLOURS[i % len(COLOURS)], LINES[(i // len(COLOURS)) % len(LINES)])
-        draw_survival(axis, survival_curve(values), color=style[0], line=style[1], band=False)
+    for name in list(nmse)[MOST + 1 :]:
+        draw_survival(axis, survival_curve(nmse[name]), color=GREY, line="-", band=False)
+    for i, name in enumerate(named):
+        style = (COLOURS[i % len(COLOURS)], LINES[i % len(LINES)])
+        draw_survival(axis, survival_curve(nmse[name]), color=style[0], line=style[1], band=False)
         axis.plot([], [], color=style[0], linestyle=style[1], label=as_text(short_name(name)))
+    if len(nmse) > len(named):
+        axis.plot([], [], color=GREY, label=f"{len(nmse) - len(named)} others")
     axis.set(yscale="log", xlabel="NMSE [dB]", ylabel="share beyond", ylim=(None, 1.3))
     low = min(float(np.quantile(to_db(values), 0.02)) for values in nmse.values())
     axis.set_xlim(max(low, -60.0), None)
-    axis.set_title(title, fontsize=NORMAL, loc="left", parse_math=False)
+    axis.set_title(short_name(title, 60), fontsize=NORMAL, loc="left", parse_math=False)
     figure.legend(loc="outside lower center", ncols=2, fontsize=SMALL, frameon=False)
     return finish(figure)
 
@@ -69,7 +85,8 @@ def difference_figure(compared: ComparedSet, quantity: str = MEAN) -> Figure:
             lo, hi = figure_of.difference.interval or (figure_of.difference.value,) * 2
             ends = sorted((sign * lo, sign * hi))
             rows.append((other, sign * figure_of.difference.value, ends, figure_of.verdict))
-    figure = Figure(figsize=(WIDTH, 1.0 + 0.3 * max(1, len(rows))), layout="constrained")
+    each = 0.3 if len(rows) <= 8 else 0.2
+    figure = Figure(figsize=(WIDTH, 1.0 + each * max(1, len(rows))), layout="constrained")
     if not rows:
         return empty(figure, "nothing to compare")
     axis = figure.subplots()
@@ -82,13 +99,15 @@ def difference_figure(compared: ComparedSet, quantity: str = MEAN) -> Figure:
     axis.set_yticks(range(len(rows)), names, fontsize=SMALL, parse_math=False)
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlabel(f"{quantity}: worse than the leading one by [dB]")
-    axis.set_title(f"Leading: {leader}", fontsize=NORMAL, loc="left", parse_math=False)
+    axis.set_title(
+        f"Leading: {short_name(leader, 50)}", fontsize=NORMAL, loc="left", parse_math=False
+    )
     return finish(figure)
 
 
 def cloud_figure(nmse: Mapping[str, Array], names: Sequence[str], level_db: float | None) -> Figure:
     """NMSE [dB] of each other compressor against that of the first name, a point a channel."""
-    others = [name for name in names[1:] if name in nmse][:4]
+    others = [name for name in names[1:] if name in nmse][:MOST_CLOUDS]
     columns = min(2, max(1, len(others)))
     rows = math.ceil(max(1, len(others)) / columns)
     figure = Figure(figsize=(WIDTH, 0.4 + 2.4 * rows), layout="constrained")
@@ -96,17 +115,18 @@ def cloud_figure(nmse: Mapping[str, Array], names: Sequence[str], level_db: floa
         return empty(figure, "one compressor: nothing to set it against")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     x = to_db(nmse[names[0]])
+    size = float(np.clip(50 / math.sqrt(len(x)), 0.7, 2.5))  # points: few channels, larger dots
     for axis, other in zip(axes, others, strict=False):
         y = to_db(nmse[other])
         ends = (max(min(x.min(), y.min()), -40.0), max(x.max(), y.max()) + 0.5)
         axis.plot(ends, ends, color="#999999", linewidth=0.8)
-        axis.plot(x, y, ",", color=COLOURS[0], rasterized=True)
+        axis.plot(x, y, "o", color=COLOURS[0], markersize=size, markeredgewidth=0, rasterized=True)
         if level_db is not None:
             axis.axhline(level_db, color=COLOURS[1], linewidth=0.8, linestyle="--")
             axis.axvline(level_db, color=COLOURS[1], linewidth=0.8, linestyle="--")
         axis.set(xlim=ends, ylim=ends)
-        axis.set_xlabel(f"{short_name(names[0])} [dB]", parse_math=False)
-        axis.set_ylabel(f"{short_name(other)} [dB]", parse_math=False)
+        axis.set_xlabel(f"{short_name(names[0], 20)} [dB]", parse_math=False)
+        axis.set_ylabel(f"{short_name(other, 20)} [dB]", parse_math=False)
     for axis in axes[len(others) :]:
         axis.set_axis_off()
     return finish(figure)
@@ -131,15 +151,14 @@ def loss_figure(axes_of: ReportArrays, power: Array, error: Mapping[str, Array])
     flat[0].set_title("mean power of the channels", fontsize=SMALL)
     leading = axes_of.over_columns(error[names[0]])
     angular_axes(flat[1], axes_of, leading, peak)
-    flat[1].set_title(f"lost by {short_name(names[0])}", fontsize=SMALL, parse_math=False)
+    flat[1].set_title(f"lost by {short_name(names[0], 20)}", fontsize=SMALL, parse_math=False)
     change = None
     for axis, name in zip(flat[2:], names[1:], strict=False):
         gap = _decibels_apart(axes_of.over_columns(error[name]), leading, peak)
         change = angular_image(axis, axes_of, gap, cmap="RdBu_r", vmin=-6, vmax=6)
         axis.set_facecolor("#c8c8c8")
-        axis.set_title(
-            f"{short_name(name)} − {short_name(names[0])}", fontsize=SMALL, parse_math=False
-        )
+        title = f"{short_name(name, 14)} − {short_name(names[0], 14)}"
+        axis.set_title(title, fontsize=SMALL, parse_math=False)
     for axis in flat[len(panels) :]:
         axis.set_axis_off()
     colour_bar(figure, level, axes[0], "power [dB]", vertical=True)

@@ -20,6 +20,9 @@ _OWN = {
     "compressors[].sha256": "SHA-256 of its files or code; null if unknown.",
     "compressors[].n_code": "Real numbers in one codeword; null if unknown.",
     "compressors[].trained_on": "What its card says of its training channels, in words.",
+    "compressors[].n_side": "Scales of a user that go along with the codeword; null if unknown.",
+    "compressors[].bits_mean": "Bits of a codeword, on average over the first set; null where it "
+    "is not quantised, or unknown.",
     "sets": "Sets of channels, each with everything compared on it.",
     "sets[].name": "Name of the set.",
     "sets[].kind": "'real' channels of a file, or samples of the 'base' law.",
@@ -38,6 +41,8 @@ _OWN = {
     "sets[].pairs[].figures[].p_holm": "The p-value adjusted (Holm) for all pairs of the set in "
     "this quantity.",
     "sets[].pairs[].figures[].verdict": "Which is better at an adjusted 5 %, or 'cannot tell'.",
+    "sets[].pairs[].figures[].design_effect": "Design effect of drops that interval and test allow "
+    "for; null where channels count one by one.",
     "sets[].rankings": "An order of all compressors, one entry a quantity.",
     "sets[].rankings[].quantity": "What ranks, in words.",
     "sets[].rankings[].unit": "Unit of the values.",
@@ -62,7 +67,8 @@ _OWN = {
     "matrix[].compressor": "The compressor.",
     "matrix[].set_name": "The set.",
     "matrix[].case": "Generalisation case of 3GPP TR 38.843: 'case 1' trained on the audited "
-    "scenario, 'case 2' on another, 'case 3' on a mixture; 'unknown', or 'base law'.",
+    "scenario and configuration, 'case 2' on others, 'case 3' on a mixture that holds it; "
+    "'unknown', or 'base law'.",
     "matrix[].reason": "How the case was told.",
     "matrix[].mean": "Mean linear NMSE.",
     "matrix[].mean_db": "The same in dB; null where it is 0.",

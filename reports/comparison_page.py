@@ -18,6 +18,7 @@ from reports.comparison_schema import ComparedSet, ComparisonResult
 from reports.comparison_words import (
     answer_sentences,
     comparison_tables,
+    fed_back,
     short_names,
 )
 from reports.figure_data import ReportArrays
@@ -93,6 +94,7 @@ def render_comparison(result: ComparisonResult, pictures: list[Picture] | None =
         names=short_names([compressor.name for compressor in result.compressors]),
         answer=answer_sentences(result),
         tables=comparison_tables(result),
+        fed_back=fed_back,
         pictures=embedded_pictures(pictures or []),
     )
 
@@ -111,11 +113,12 @@ def _pictures_of(
 
     name, names = compared.name, [entry.name for entry in compared.rankings[0].entries]
     nmse = {n: np.asarray(arrays.nmse[name][n]) for n in names}
+    few, clouds = _first(names, draw.MOST + 1), _first(names, draw.MOST_CLOUDS + 1)
     yield _picture(
         draw.beyond_figure(nmse, name), f"beyond-{tag}", dpi,
         f"Share of channels beyond each NMSE on {name}",
         f"{name}: the share of channels beyond each distortion, down to the last 10. Lines that "
-        "meet on the right fail alike on the worst channels, however their means differ.",
+        f"meet on the right fail alike on the worst channels, however their means differ.{few}",
     )  # fmt: skip
     if len(names) > 1:
         yield _picture(
@@ -128,7 +131,7 @@ def _pictures_of(
             draw.cloud_figure(nmse, names, arrays.level_db), f"cloud-{tag}", dpi,
             f"NMSE of one compressor against another on {name}",
             f"{name}: a dot a channel. Right of the vertical dashed line the leading compressor "
-            "fails, above the horizontal one the other; top right both do.",
+            f"fails, above the horizontal one the other; top right both do.{clouds}",
         )  # fmt: skip
     error = arrays.error.get(name, {})
     if name in arrays.axes and len(error) > 0:
@@ -136,8 +139,16 @@ def _pictures_of(
             draw.loss_figure(arrays.axes[name], arrays.power[name], {n: error[n] for n in names}),
             f"lost-{tag}", dpi, f"Where power is lost on {name}",
             f"{name}: where channels have power, what of it the leading compressor loses, and the "
-            "others against it (red: they lose more there). Grey cells hold next to nothing.",
+            "others against it (red: they lose more there). Grey cells hold next to nothing."
+            f"{few}",
         )  # fmt: skip
+
+
+def _first(names: list[str], count: int) -> str:
+    """What is left out, where there are too many to draw."""
+    if len(names) <= count:
+        return ""
+    return f" By name are the first {count} of {len(names)} in the order of mean NMSE."
 
 
 def _picture(figure: "Figure", name: str, dpi: int, alt: str, caption: str) -> Picture:

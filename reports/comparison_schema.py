@@ -18,25 +18,35 @@ COMPARISON_NAME = "comparison.json"
 
 PairVerdict = Literal["first is better", "second is better", "cannot tell"]
 Case = Literal["case 1", "case 2", "case 3", "unknown", "base law"]
+OWN_FILE = "audited on its own training file: flatters it"
+"""Reason of a cell whose figures are no better than training figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedCompressor:
-    """A compressor under comparison; `trained_on` says what its card knows of its training data."""
+    """A compressor under comparison; `trained_on` says what its card knows of its training data.
+
+    A codeword is `n_code` reals, or bits where it is quantised (on the first set), and `n_side`
+    scales that go along.
+    """
 
     name: str
     spec: str
     sha256: str | None
     n_code: int | None
     trained_on: str
+    n_side: int | None = None
+    bits_mean: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedFigure:
     """One figure of the first compressor minus that of the second, on the same channels.
 
-    `p_value` tests "no difference"; `p_holm` is adjusted for all pairs of the set in this quantity
-    and decides the verdict at 5 %. Lower is better in every quantity.
+    `p_value` tests "no difference" by the law of the interval; `p_holm` is adjusted for all pairs
+    of the set in this quantity and decides the verdict at 5 %. Lower is better in every quantity.
+    `design_effect` is that of drops which interval and test allow for; None where channels count
+    one by one.
     """
 
     quantity: str
@@ -45,6 +55,7 @@ class PairedFigure:
     p_value: float | None
     p_holm: float | None
     verdict: PairVerdict
+    design_effect: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reports.comparison import cvar_name, quantile_name
+from reports.comparison import BY_DEFINITION, cvar_name, quantile_name
+from reports.comparison_estimates import unpaired_ratio_db
 from reports.comparison_schema import (
+    OWN_FILE,
+    ComparedCompressor,
     ComparedPair,
     ComparedSet,
     ComparisonResult,
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 MANY_PAIRS = 15
 """Pairs from which only those with the leading compressor are shown; all are in the file."""
 
+MANY_AMOUNTS = 4
+"""Different code lengths up to which the answer names each."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WordTable:
@@ -43,18 +49,51 @@ class WordTable:
 
 
 def answer_sentences(result: ComparisonResult) -> list[str]:
-    """Who is best, whether the failures are the same channels, and what another scenario costs."""
-    first = result.sets[0]
+    """Who is best and where, whether the failures are the same channels, what a scenario costs."""
+    first, *others = result.sets
     where = f"On {_whose(first)}: "
-    sentences = [where + first.rankings[0].sentence]
+    budgets = amounts_sentence(result.compressors)
+    sentences = [where + first.rankings[0].sentence + budgets]
     tail = next((r for r in first.rankings if r.quantity == cvar_name(result.prob)), None)
     if tail is not None and len(result.compressors) > 1:
         sentences.append(where + tail.sentence)
+        sentences += _elsewhere_sentences(first, others)
     overlap = _closest(first)
     if overlap is not None:
         sentences.append(_overlap_sentence(overlap))
     shift = scenario_sentence(result)
     return sentences + ([shift] if shift else [])
+
+
+def _elsewhere_sentences(first: ComparedSet, others: Sequence[ComparedSet]) -> list[str]:
+    """What the other sets say of the means: the same in one sentence, else each in its own."""
+    said = first.rankings[0].sentence
+    same = [_whose(other) for other in others if other.rankings[0].sentence == said]
+    differing = [other for other in others if other.rankings[0].sentence != said]
+    found = [f"The same of the means can be said on {joined(same)}."] if same else []
+    return found + [f"On {_whose(o)}: {o.rankings[0].sentence}" for o in differing]
+
+
+def amounts_sentence(compressors: Sequence[ComparedCompressor]) -> str:
+    """Says so, after a space, where compressors feed back different amounts; "" otherwise."""
+    found: dict[str, list[str]] = {}
+    for compressor in compressors:
+        found.setdefault(fed_back(compressor), []).append(compressor.name)
+    if len(found) < 2:
+        return ""
+    if len(found) > MANY_AMOUNTS:
+        return f" They feed back {len(found)} different amounts: see Provenance."
+    parts = [f"{amount} ({joined(names)})" for amount, names in found.items()]
+    return f" They do not feed back the same amount: {joined(parts)}."
+
+
+def fed_back(compressor: ComparedCompressor) -> str:
+    """What a codeword feeds back: `256 bits`, or `128 reals + 1 scale`."""
+    bits, n_code, side = compressor.bits_mean, compressor.n_code, compressor.n_side
+    if bits is None and n_code is None:
+        return "an unknown amount"
+    amount = f"{n_code:,} reals" if bits is None else f"{number(bits, 0)} bits"
+    return f"{amount} + {side} scale{'' if side == 1 else 's'}" if side else amount
 
 
 def _whose(compared: ComparedSet) -> str:
@@ -80,25 +119,48 @@ def _overlap_sentence(overlap: FailureOverlap) -> str:
 
 
 def scenario_sentence(result: ComparisonResult) -> str:
-    """The largest loss of one compressor from a set of its own scenario to another; "" without."""
-    losses = []
-    for name in (compressor.name for compressor in result.compressors):
-        cells = [c for c in result.matrix if c.compressor == name and c.mean_db is not None]
-        home = [c for c in cells if c.case == "case 1"]
-        away = [c for c in cells if c.case == "case 2"]
-        losses += [
-            (other.mean_db - own.mean_db, name, own, other)
-            for own in home
-            for other in away
-            if own.mean_db is not None and other.mean_db is not None
-        ]
-    if not losses:
+    """The largest loss of one compressor from its own scenario to another; "" without any.
+
+    Intervals hold together for all such changes (Bonferroni).
+    """
+    moves = [
+        (own, other)
+        for own in result.matrix
+        for other in result.matrix
+        if own.compressor == other.compressor
+        and (own.case, other.case) == ("case 1", "case 2")
+        and own.reason != OWN_FILE  # figures on the training file are no ground to stand on
+        and min(own.mean.value, other.mean.value) > 0
+    ]
+    if not moves:
         return ""
-    loss, name, own, other = max(losses, key=lambda entry: entry[0])
+    level = 1 - 0.05 / len(moves)
+    changes = [unpaired_ratio_db(other.mean, own.mean, level=level) for own, other in moves]
+    told = [i for i, change in enumerate(changes) if _lies_above_zero(change)]
+    worst = max(told or range(len(moves)), key=lambda i: changes[i].value)
+    own, other = moves[worst]
+    change = f"{_signed(changes[worst].value)} dB{_interval(changes[worst])}"
+    move = f"from {own.set_name} to {other.set_name}"
+    several = f", the most of {len(moves)} such changes" if len(moves) > 1 else ""
+    if told:
+        return (
+            f"Away from the scenario it was trained on, {own.compressor} loses: {change} in mean "
+            f"NMSE, {move}{several}."
+        )
     return (
-        f"Away from the scenario it was trained on, {name} changes by {_signed(loss)} dB in mean "
-        f"NMSE (from {own.set_name} to {other.set_name}), the most of all."
+        "Cannot tell that any compressor loses mean NMSE away from the scenario it was trained on; "
+        f"largest change: {own.compressor}, {change}, {move}."
     )
+
+
+def _lies_above_zero(change: Estimate) -> bool:
+    return change.status == "ok" and change.interval is not None and change.interval[0] > 0
+
+
+def _interval(change: Estimate) -> str:
+    if change.interval is None:
+        return ""
+    return f" [{', '.join(_signed(end) for end in change.interval)}]"
 
 
 # --- Tables ---------------------------------------------------------------------------------------
@@ -115,36 +177,50 @@ def comparison_tables(result: ComparisonResult) -> list[WordTable]:
 
 def matrix_table(result: ComparisonResult) -> WordTable:
     """Every compressor on every set."""
-    several = len(result.sets) > 1
+    several = sum(compared.kind == "real" for compared in result.sets) > 1
+    told = [t for t in result.thresholds if any(_is_found(cell, t) for cell in result.matrix)]
     heads = [
         "Compressor",
         "Audited on",
         "Case",
         "Mean NMSE [dB]",
-        *(f"P(NMSE > {threshold})" for threshold in result.thresholds),
+        *(f"P(NMSE > {threshold})" for threshold in told),
         f"{quantile_name(result.prob)} [dB]",
         f"{cvar_name(result.prob)} [dB]",
     ]
     return WordTable(
         title="Trained on A, audited on B" if several else "Each compressor",
-        remark="Case: generalisation case of 3GPP TR 38.843. 1: trained on the scenario it is "
-        "audited on; 2: on another; 3: on a mixture that may hold it.",
+        remark="Case: generalisation case of 3GPP TR 38.843. 1: trained on the scenario and "
+        "configuration it is audited on; 2: on others; 3: on a mixture that holds them.",
         heads=tuple(heads),
-        rows=tuple(_matrix_row(result, cell) for cell in result.matrix),
+        rows=tuple(_matrix_row(cell, told) for cell in result.matrix),
     )
 
 
-def _matrix_row(result: ComparisonResult, cell: MatrixCell) -> tuple[Cell, ...]:
+def _is_found(cell: MatrixCell, threshold: str) -> bool:
+    """Whether a probability is there, and is no mere consequence of how its threshold was set."""
+    return threshold in cell.p_fail and cell.p_fail[threshold].status != BY_DEFINITION
+
+
+def _matrix_row(cell: MatrixCell, thresholds: Sequence[str]) -> tuple[Cell, ...]:
     tone: Tone = "unsure" if cell.case == "unknown" else ""
     return (
         Cell(text=cell.compressor),
         Cell(text=cell.set_name),
         Cell(text=cell.case, detail=cell.reason, tone=tone),
         decibel_cell(cell.mean),
-        *(estimate_cell(cell.p_fail.get(t), percent=True) for t in result.thresholds),
+        *(_share_cell(cell.p_fail.get(t)) for t in thresholds),
         decibel_cell(cell.quantile),
         decibel_cell(cell.cvar),
     )
+
+
+def _share_cell(estimate: Estimate | None) -> Cell:
+    """A probability; one that is fixed by its threshold says so."""
+    cell = estimate_cell(estimate, percent=True)
+    if estimate is not None and estimate.status == BY_DEFINITION:
+        return Cell(text=cell.text, detail=BY_DEFINITION)
+    return cell
 
 
 def order_table(compared: ComparedSet) -> WordTable:
@@ -161,7 +237,8 @@ def order_table(compared: ComparedSet) -> WordTable:
     return WordTable(
         title=f"Order on {_whose(compared)}",
         remark="Ranks that remain possible once only differences beyond chance count (paired "
-        "tests, Holm over all pairs, 5 %). A range reads: cannot tell within it.",
+        "tests, Holm over all pairs, 5 %). A range reads: cannot tell within it. "
+        + " ".join(compared.notes),
         heads=("Compressor", *ranks),
         rows=tuple(rows),
     )

@@ -85,16 +85,26 @@ class FoundModes:
         return w / w.sum()
 
 
-def failure_cases(base: WeightedChannels, failures: WeightedChannels | None = None) -> Cases:
+def failure_cases(
+    base: WeightedChannels,
+    failures: WeightedChannels | None = None,
+    *,
+    rate: float | None = None,
+) -> Cases:
     """Population and failures, in the form rules are searched in.
 
         population: w_i / sum w,   failures: w_i 1{L_i > tau} / sum
+
+    Other failures have their part in the population, p = (1 - P) p(x | L <= tau) + P p(x | L > tau)
+    with the first term from `base`: else a rule could hold failures and no population at all, which
+    any small box around a few of them does, and nothing concentrates more.
 
     Args:
         base: Channels weighted to the base law.
         failures: Other channels weighted to p(x | L > tau), such as those of subset simulation or
             of the target law (w 1{L > tau} / l); those that do not fail count nothing. Without
             them the failures are those of `base`.
+        rate: P; None takes the share of `base` that fails.
     """
     if failures is None:
         w = normalised_weights(base.log_w)
@@ -104,18 +114,23 @@ def failure_cases(base: WeightedChannels, failures: WeightedChannels | None = No
                      failures=failing / total if total > 0 else failing,
                      n_failures=_effective(failing, base.clusters))  # fmt: skip
     other = normalised_weights(np.where(failures.fails, failures.log_w, -np.inf))
-    n, m = len(base), len(failures)
+    w = normalised_weights(base.log_w)
+    fine = w * ~base.fails
+    calm = float(fine.sum())
+    p = 1 - calm if rate is None or calm == 0 else rate
     count = _effective(other, failures.clusters)
-    held = _effective(normalised_weights(base.log_w), base.clusters)
+    held = _effective(w, base.clusters)
     return Cases(
         channels=base.channels.with_rows(failures.channels),
-        population=np.concatenate([normalised_weights(base.log_w), np.zeros(m)]),
-        failures=np.concatenate([np.zeros(n), other]),
+        population=np.concatenate([(1 - p) * fine / (calm or 1.0), p * other]),
+        failures=np.concatenate([np.zeros(len(base)), other]),
         n_failures=count * held / (count + held),  # of two samples, the shares of both are unsure
     )
 
 
-def found_modes(cases: Cases, *, seed: int = 0, resamples: int = _RESAMPLES) -> FoundModes:
+def found_modes(
+    cases: Cases, *, seed: int = 0, resamples: int = _RESAMPLES, least_share: float = 0.0
+) -> FoundModes:
     """Modes of the cases and how far resampled cases give the same; none below `LEAST_FAILURES`.
 
     Stability is the mean adjusted Rand index, all cases weighed alike, between the modes and those
@@ -126,20 +141,25 @@ def found_modes(cases: Cases, *, seed: int = 0, resamples: int = _RESAMPLES) -> 
     share of the failures they leave out, over that of the failures they hold, that lies in the
     modes found in them, on average.
 
+    Args:
+        cases: Population and failures.
+        seed: Of the resamples.
+        resamples: How many.
+        least_share: Of all failures that a mode must hold, see `find_rules`.
     Source: Hubert and Arabie 1985, Journal of Classification 2:193, 10.1007/BF01908075.
     """
     nowhere = np.full(len(cases.population), -1, dtype=np.int64)
     if cases.n_failures < LEAST_FAILURES:
         return FoundModes(cases=cases, rules=(), labels=nowhere)
     table = CandidateTable.of(cases)
-    rules = tuple(find_rules(cases, table=table))
+    rules = tuple(find_rules(cases, table=table, least_share=least_share))
     labels = mode_labels(rules, cases.channels)
     indices, counts, held, left = [], [], [], []
     random, n = np.random.default_rng(seed), len(nowhere)
     for _ in range(resamples):
         times = np.bincount(random.integers(n, size=n), minlength=n)
         redrawn = cases.redrawn(times)
-        other = find_rules(redrawn, table=table)
+        other = find_rules(redrawn, table=table, least_share=least_share)
         division = mode_labels(other, cases.channels)
         indices.append(rand_index(labels, division))
         counts.append(len(other))

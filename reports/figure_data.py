@@ -14,7 +14,15 @@ import numpy.typing as npt
 import torch
 
 from channels.domains import Panel, to_spatial_frequency
-from channels.support import CsiAuditError
+from reports.flat_arrays import (
+    DAMAGES,
+    coded_text,
+    damaged_arrays,
+    finite_array,
+    flat_mapping,
+    read_mapping,
+    text_codes,
+)
 from reports.reweighting import normalised_weights
 
 Array = npt.NDArray[Any]
@@ -155,8 +163,7 @@ class ReportArrays:
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, Mapping):
-                flat[f"{item.name}/names"] = _text(list(value))
-                flat |= {f"{item.name}/{i}": np.asarray(v) for i, v in enumerate(value.values())}
+                flat |= flat_mapping(item.name, value)
             elif item.name == "exemplars":
                 flat |= _flat_exemplars(value)
             elif item.name == "mode_maps":
@@ -179,14 +186,8 @@ class ReportArrays:
             if missing:
                 raise KeyError(", ".join(missing))
             return cls(**_read_fields(data))
-        except (LookupError, TypeError, ValueError, OSError, RuntimeError) as error:
-            what = "lack" if isinstance(error, KeyError) else "are damaged or foreign:"
-            text = error.args[0] if isinstance(error, KeyError) else error  # else in quotes
-            reason = " ".join(str(text).split())[:160]
-            raise CsiAuditError(
-                f"report arrays {what} {reason.rstrip('.')}. Is the file complete, and of this "
-                "version? Run the audit again."
-            ) from error
+        except DAMAGES as error:
+            raise damaged_arrays(error) from error
 
 
 def _read_fields(data: Mapping[str, Array]) -> dict[str, Any]:
@@ -194,32 +195,20 @@ def _read_fields(data: Mapping[str, Array]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in (*_AXES, "power_base", "power_real"):
         if key in data:
-            found[key] = _finite(key, data[key], ndim=1 if key in _AXES else 2)
+            found[key] = finite_array(key, data[key], ndim=1 if key in _AXES else 2)
     if "panel" in data:
-        n_pol, n_rows, n_columns = _finite("panel", data["panel"], ndim=1).tolist()
+        n_pol, n_rows, n_columns = finite_array("panel", data["panel"], ndim=1).tolist()
         found["panel"] = (int(n_pol), int(n_rows), int(n_columns))
     for key in ("worst_share", "bandwidth_known"):
         if key in data:
-            found[key] = _finite(key, data[key], ndim=0).item()
+            found[key] = finite_array(key, data[key], ndim=0).item()
     for key, ndim in _MAPPINGS.items():
-        if f"{key}/names" in data:
-            names = _untext(data[f"{key}/names"])
-            stored = {name: data[f"{key}/{i}"] for i, name in enumerate(names)}
-            found[key] = {name: _finite(key, value, ndim=ndim) for name, value in stored.items()}
+        found[key] = read_mapping(data, key, ndim=ndim, log=key == "log_l")
     for name, log_l in found.get("log_l", {}).items():
         if log_l.shape != found["nmse_base"][name].shape:
             raise ValueError(f"log_l of {name} does not fit its nmse_base")
     found["exemplars"], found["mode_maps"] = _read_exemplars(data), _read_mode_maps(data)
     return found
-
-
-def _finite(key: str, values: Array, *, ndim: int) -> Array:
-    """Numbers of `ndim` axes, none empty or NaN; a log weight may be -inf."""
-    if values.dtype.kind not in "biuf" or values.ndim != ndim or values.size == 0:
-        raise ValueError(f"{key} must hold numbers, {ndim} axes; got {values.dtype} {values.shape}")
-    if not (np.isfinite(values) | (key == "log_l") & np.isneginf(values)).all():
-        raise ValueError(f"{key} must be finite")
-    return values
 
 
 def mean_power(x: npt.ArrayLike, weight: npt.ArrayLike | None = None) -> Array:
@@ -289,20 +278,10 @@ def exemplar_indices(nmse: npt.ArrayLike, k: int = 1) -> tuple[Array, Array]:
     return order[:k], order[::-1][:k]
 
 
-def _text(names: list[str]) -> Array:
-    """Names as one uint8 vector, so that any file format can hold them (null-separated)."""
-    return np.frombuffer("\0".join(names).encode("utf-8"), dtype=np.uint8)
-
-
-def _untext(codes: Array) -> list[str]:
-    text = codes.astype(np.uint8).tobytes().decode("utf-8")
-    return text.split("\0") if text else []
-
-
 def _flat_exemplars(exemplars: tuple[Exemplar, ...]) -> dict[str, Array]:
     if not exemplars:
         return {}
-    flat = {f"exemplars/{key}": _text([str(getattr(e, key)) for e in exemplars])
+    flat = {f"exemplars/{key}": text_codes([str(getattr(e, key)) for e in exemplars])
             for key in ("compressor", "source", "side")}  # fmt: skip
     for key in ("index", "nmse", "x", "x_hat", "mode"):
         flat[f"exemplars/{key}"] = np.stack([np.asarray(getattr(e, key)) for e in exemplars])
@@ -312,8 +291,8 @@ def _flat_exemplars(exemplars: tuple[Exemplar, ...]) -> dict[str, Array]:
 def _read_exemplars(data: Mapping[str, Array]) -> tuple[Exemplar, ...]:
     if "exemplars/x" not in data:
         return ()
-    words = {key: _untext(data[f"exemplars/{key}"]) for key in ("compressor", "source", "side")}
-    x, x_hat = (_finite(key, data[f"exemplars/{key}"], ndim=4) for key in ("x", "x_hat"))
+    words = {key: coded_text(data[f"exemplars/{key}"]) for key in ("compressor", "source", "side")}
+    x, x_hat = (finite_array(key, data[f"exemplars/{key}"], ndim=4) for key in ("x", "x_hat"))
     if x.shape != x_hat.shape or x.shape[1] % 2:
         raise ValueError(f"exemplars do not fit their reconstructions: {x.shape}, {x_hat.shape}")
     return tuple(
@@ -336,14 +315,16 @@ def _flat_mode_maps(maps: tuple[ModeMaps, ...]) -> dict[str, Array]:
         return {}
     flat = {f"mode_maps/{key}": np.stack([np.asarray(getattr(m, key)) for m in maps])
             for key in ("mode", "power", "error")}  # fmt: skip
-    return flat | {"mode_maps/compressor": _text([m.compressor for m in maps])}
+    return flat | {"mode_maps/compressor": text_codes([m.compressor for m in maps])}
 
 
 def _read_mode_maps(data: Mapping[str, Array]) -> tuple[ModeMaps, ...]:
     if "mode_maps/power" not in data:  # none found, or a file of before
         return ()
-    names = _untext(data["mode_maps/compressor"])
-    power, error = (_finite(key, data[f"mode_maps/{key}"], ndim=3) for key in ("power", "error"))
+    names = coded_text(data["mode_maps/compressor"])
+    power, error = (
+        finite_array(key, data[f"mode_maps/{key}"], ndim=3) for key in ("power", "error")
+    )
     return tuple(
         ModeMaps(compressor=names[i], mode=int(data["mode_maps/mode"][i]), power=p, error=e)
         for i, (p, e) in enumerate(zip(power, error, strict=True))

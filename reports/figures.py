@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from reports.figure_data import Exemplar, ReportArrays, map_power, to_spatial_map
 from reports.mode_figures import draw_survival
+from reports.nouns import CHANNELS, Nouns
 from reports.plotting import (
     BASE,
     FLOOR_DB,
@@ -29,7 +29,6 @@ from reports.plotting import (
     WIDTH,
     angular_axes,
     angular_image,
-    as_text,
     colour_bar,
     delay_label,
     dot,
@@ -37,9 +36,14 @@ from reports.plotting import (
     finish,
     foreign_letters,
     frequency_label,
+    histogram_axes,
+    mark_levels,
+    percent_axis,
     short_name,
+    side_legend,
     spatial_axes,
     to_db,
+    value_edges,
 )
 from reports.reweighting import normalised_weights
 from reports.schema import RealismItem, Result, Threshold
@@ -85,9 +89,9 @@ def distortion_figure(
     if not laws:
         return empty(figure, "no distortions to show")
     top, bottom = figure.subplots(2, 1, sharex=True)
-    edges = _edges([values for _, values, _, _ in laws])
+    edges = value_edges([values for _, values, _, _ in laws])
     for label, values, weight, style in laws:
-        _histogram(top, edges, values, weight, label, style)
+        histogram_axes(top, edges, values, weight, label, style)
         even = float(np.ptp(weight)) == 0.0
         curve = survival_curve(10 ** (values / 10), None if even else weight)
         real = style["color"] == REAL
@@ -102,7 +106,11 @@ def distortion_figure(
     top.set(ylabel="density [1/dB]")
     top.legend(fontsize=SMALL, frameon=False, loc="upper left")
     if thresholds:
-        _mark((top, bottom), thresholds)
+        levels = {
+            label if label == decibel(level) else f"{label}: {decibel(level)}": level
+            for label, level in thresholds.items()
+        }
+        mark_levels((top, bottom), levels)
     if thresholds or reach:
         bottom.legend(fontsize=SMALL, frameon=False, loc="lower left")
     top.set_title(name, fontsize=NORMAL, loc="left", parse_math=False)
@@ -175,6 +183,9 @@ def realism_figure(
     base: Mapping[str, Array],
     real: Mapping[str, Array],
     items: Sequence[RealismItem],
+    *,
+    nouns: Nouns = CHANNELS,
+    scales: Mapping[str, tuple[float, str]] | None = None,
 ) -> Figure:
     """Distribution functions of base samples and real channels, a panel per quantity.
 
@@ -182,6 +193,8 @@ def realism_figure(
         base: Values by name; linear NMSE of compressors, features as stored.
         real: The same on real channels.
         items: Which panels to draw, with KS for the titles.
+        nouns: What the samples are called.
+        scales: Factor and unit by name; None for linear NMSE in dB and features of channels.
     """
     shown = [item for item in items if item.name in base and item.name in real]
     rows = max(1, math.ceil(len(shown) / 2))
@@ -190,7 +203,8 @@ def realism_figure(
         return empty(figure, "nothing to compare")
     axes = figure.subplots(rows, 2, sharey=True, squeeze=False).ravel()
     for axis, item in zip(axes, shown, strict=False):
-        _realism_axes(axis, item, base[item.name], real[item.name])
+        own, other = (_shown_values(item, values[item.name], scales) for values in (base, real))
+        _realism_axes(axis, item, own, other, nouns)
     for axis in axes[len(shown) :]:
         axis.set_axis_off()
     for axis in axes[::2]:
@@ -214,23 +228,22 @@ def overview_figure(result: Result) -> Figure:
         axis.set_ylim(len(rows) - 0.4, -0.6)
         axis.set_title(threshold_title(tau), fontsize=NORMAL, loc="left", parse_math=False)
     axes[-1].set_xlabel("probability [%], 95 % interval; arrow: none seen, upper bound")
-    handles = [
-        axes[0].plot([], [], color=BASE, marker="o", linestyle="none", label="base samples")[0],
-        axes[0].plot([], [], color=REAL, marker="s", linestyle="none", label="real channels",
-                     markerfacecolor="white")[0],
-    ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside upper right", ncols=2, fontsize=SMALL,
-                  frameon=False)  # fmt: skip
+    side_legend(figure, axes[0], "real channels")
     return finish(figure)
 
 
-def _realism_axes(axis: Axes, item: RealismItem, base: Array, real: Array) -> None:
+def _realism_axes(
+    axis: Axes,
+    item: RealismItem,
+    base: tuple[Array, str],
+    real: tuple[Array, str],
+    nouns: Nouns,
+) -> None:
     """Both distribution functions of one quantity, its KS distance in the title."""
-    base_x, unit = _shown_values(item, base)
-    real_x, _ = _shown_values(item, real)
+    (base_x, unit), (real_x, _) = base, real
     for values, label, color, line in (
         (base_x, "base samples", BASE, "-"),
-        (real_x, "real channels", REAL, "--"),
+        (real_x, nouns.real, REAL, "--"),
     ):
         x = np.sort(values)
         axis.step(x, np.arange(1, len(x) + 1) / len(x), where="post", color=color,
@@ -270,14 +283,7 @@ def _overview_axes(axis: Axes, result: Result, tau: Threshold) -> None:
         if tail is not None:
             dot(axis, tail.base, i - 0.13, BASE, "o", BASE)
             dot(axis, tail.real, i + 0.13, REAL, "s", "white")
-    axis.set_xscale("log")
-    low, high = axis.get_xlim()
-    steps = (1, 2, 5) if high < 300 * low else (1,)
-    axis.xaxis.set_major_locator(LogLocator(base=10, subs=steps))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.grid(axis="x", color="#dddddd", linewidth=0.6)
-    axis.set_axisbelow(True)
+    percent_axis(axis)
 
 
 def _laws(arrays: ReportArrays, name: str) -> list[tuple[str, Array, Array, dict[str, str]]]:
@@ -300,37 +306,13 @@ def _laws(arrays: ReportArrays, name: str) -> list[tuple[str, Array, Array, dict
     return found
 
 
-def _edges(values: Sequence[Array]) -> Array:
-    """Bins over all laws, from the 0.2 % quantile to the maximum."""
-    pooled = np.concatenate(values)
-    low, high = float(np.quantile(pooled, 0.002)), float(pooled.max())
-    pad = 0.02 * (high - low) or 0.5
-    return np.linspace(low - pad, high + pad, 41)
-
-
-def _histogram(
-    axis: Axes, edges: Array, values: Array, weight: Array, label: str, style: Mapping[str, str]
-) -> None:
-    """Density [1/dB]: filled for the laws of the model, outline for everything else."""
-    density = np.histogram(values, edges, weights=weight)[0] / np.diff(edges)
-    if style["line"] == "-":
-        axis.stairs(density, edges, fill=True, color=style["color"], alpha=0.35)
-    axis.stairs(density, edges, color=style["color"], linestyle=style["line"], linewidth=1.4,
-                label=label)  # fmt: skip
-
-
-def _mark(axes: Sequence[Axes], thresholds: Mapping[str, float]) -> None:
-    """A line through all panels for each threshold, told apart by dashes, named in a legend."""
-    dashes = ((0, (5, 2)), (0, (1, 1.2)), (0, (5, 2, 1, 2)))
-    for i, (label, level) in enumerate(thresholds.items()):
-        text = label if label == decibel(level) else f"{label}: {decibel(level)}"
-        for axis in axes:
-            axis.axvline(level, color="#555555", linewidth=1.2, linestyle=dashes[i % len(dashes)],
-                         label=as_text(text))  # fmt: skip
-
-
-def _shown_values(item: RealismItem, values: Array) -> tuple[Array, str]:
+def _shown_values(
+    item: RealismItem, values: Array, scales: Mapping[str, tuple[float, str]] | None
+) -> tuple[Array, str]:
     """Values as a reader sees them, and their unit: distortions in dB, features scaled."""
+    if scales is not None:
+        scale, unit = scales[item.name]
+        return np.asarray(values, dtype=np.float64) * scale, unit
     if item.kind == "distortion":
         return to_db(values), "dB"
     _, unit, scale = feature_display(item.name)

@@ -5,7 +5,7 @@ call, not with this module.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -35,7 +35,9 @@ class Picture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Plan:
+class Plan:
+    """A picture that is still to be drawn."""
+
     name: str
     section: Section
     compressor: str
@@ -46,13 +48,17 @@ class _Plan:
 
 def draw_gallery(result: Result, arrays: ReportArrays | None) -> list[Picture]:
     """All figures that the result and its arrays allow, in reading order."""
+    return drawn(_plans(result, arrays), dpi=170 if len(result.compressors) < _MANY else 110)
+
+
+def drawn(plans: Iterable[Plan], *, dpi: int) -> list[Picture]:
+    """The pictures of the plans, one after the other."""
     from reports.figures import png_bytes
 
-    dpi = 170 if len(result.compressors) < _MANY else 110
     return [
         Picture(name=plan.name, section=plan.section, compressor=plan.compressor,
                 caption=plan.caption, alt=plan.alt, png=png_bytes(plan.draw(), dpi))
-        for plan in _plans(result, arrays)
+        for plan in plans
     ]  # fmt: skip
 
 
@@ -67,11 +73,11 @@ def slug(index: int, name: str) -> str:
     return f"{index + 1}-{letters}" if letters else str(index + 1)
 
 
-def _plans(result: Result, arrays: ReportArrays | None) -> Iterator[_Plan]:
+def _plans(result: Result, arrays: ReportArrays | None) -> Iterator[Plan]:
     from reports.figures import overview_figure
 
     if any(row.estimates.tails for row in result.compressors):
-        yield _Plan(
+        yield Plan(
             name="overview", section="overview", compressor="",
             alt="Failure probability per compressor with intervals",
             caption="How often each compressor fails. Where dot and square lie apart, the base law "
@@ -87,7 +93,7 @@ def _plans(result: Result, arrays: ReportArrays | None) -> Iterator[_Plan]:
     yield from _realism_plans(result, arrays)
 
 
-def _mode_plans(row: CompressorRow, arrays: ReportArrays | None, tag: str) -> Iterator[_Plan]:
+def _mode_plans(row: CompressorRow, arrays: ReportArrays | None, tag: str) -> Iterator[Plan]:
     """Two figures for each of the first modes, one of the strata."""
     from reports import mode_figures
 
@@ -98,7 +104,7 @@ def _mode_plans(row: CompressorRow, arrays: ReportArrays | None, tag: str) -> It
             continue
         shown = [e for e in arrays.exemplars if e.compressor == row.name and e.mode == k]
         title = f"Mode {k + 1}: {mode.name}"
-        yield _Plan(
+        yield Plan(
             name=f"mode-{k + 1}-{tag}", section="modes", compressor=row.name,
             alt=f"Power, error and features of {title} for {row.name}",
             caption=f"{title}. Where its failing base samples have power, how that differs from "
@@ -107,7 +113,7 @@ def _mode_plans(row: CompressorRow, arrays: ReportArrays | None, tag: str) -> It
             draw=partial(mode_figures.mode_figure, arrays, mode, maps[k]),
         )  # fmt: skip
         if shown:
-            yield _Plan(
+            yield Plan(
                 name=f"mode-{k + 1}-exemplars-{tag}", section="modes", compressor=row.name,
                 alt=f"Failing channels of {title} for {row.name}",
                 caption=f"{title}. Failing {_whose(shown)} at the quartiles of their NMSE, above "
@@ -116,7 +122,7 @@ def _mode_plans(row: CompressorRow, arrays: ReportArrays | None, tag: str) -> It
                 draw=partial(mode_figures.mode_exemplar_figure, arrays, shown),
             )  # fmt: skip
     if row.strata:
-        yield _Plan(
+        yield Plan(
             name=f"strata-{tag}", section="modes", compressor=row.name,
             alt=f"Failure probability of {row.name} by physical features",
             caption="How often channels fail, by physical feature: fifths of the real channels, "
@@ -130,13 +136,13 @@ def _whose(exemplars: list[Exemplar]) -> str:
     return "real channels" if real else "base samples (too few real ones fail)"
 
 
-def _compressor_plans(row: CompressorRow, arrays: ReportArrays, tag: str) -> Iterator[_Plan]:
+def _compressor_plans(row: CompressorRow, arrays: ReportArrays, tag: str) -> Iterator[Plan]:
     from reports import figures
 
     name = row.name
     if name in arrays.nmse_base or name in arrays.nmse_real:
-        levels = {tail.threshold: tail.nmse_db for tail in row.estimates.tails}
-        yield _Plan(
+        levels = {tail.threshold: tail.tau_db for tail in row.estimates.tails}
+        yield Plan(
             name=f"distortion-{tag}", section="compressor", compressor=name,
             alt=f"Distribution of the distortion of {name}",
             caption=_distortion_caption(name in arrays.nmse_base, name in arrays.nmse_real)
@@ -146,7 +152,7 @@ def _compressor_plans(row: CompressorRow, arrays: ReportArrays, tag: str) -> Ite
     if name in arrays.worst_base or name in arrays.worst_real:
         share = share_text(arrays.worst_share)
         both = name in arrays.worst_base and name in arrays.worst_real
-        yield _Plan(
+        yield Plan(
             name=f"worst-{tag}", section="compressor", compressor=name,
             alt=f"Mean angular-delay power of the worst channels of {name}",
             caption=f"Where the worst {share} put their power. Red marks angles and delays with "
@@ -180,11 +186,11 @@ def _tail_caption(row: CompressorRow) -> str:
     return " Dots: what 1 in 10, 1 in 100, ... of the base law exceeds, with its interval."
 
 
-def _exemplar_plan(arrays: ReportArrays, low: Exemplar, high: Exemplar, tag: str) -> _Plan:
+def _exemplar_plan(arrays: ReportArrays, low: Exemplar, high: Exemplar, tag: str) -> Plan:
     from reports.figures import exemplar_figure
 
     whose = "real channel" if low.source == "real" else "base sample"
-    return _Plan(
+    return Plan(
         name=f"exemplars-{low.source}-{tag}", section="compressor", compressor=low.compressor,
         alt=f"A {whose} of low and one of high distortion for {low.compressor}",
         caption=f"{whose.capitalize()}s number {low.index} (easy) and {high.index} (hard). "
@@ -211,7 +217,7 @@ def exemplar_pair(
     return None if low is None or high is None else (low, high)
 
 
-def _realism_plans(result: Result, arrays: ReportArrays) -> Iterator[_Plan]:
+def _realism_plans(result: Result, arrays: ReportArrays) -> Iterator[Plan]:
     from reports.figures import realism_figure
 
     kinds: tuple[Literal["distortion", "feature"], ...] = ("distortion", "feature")
@@ -223,10 +229,10 @@ def _realism_plans(result: Result, arrays: ReportArrays) -> Iterator[_Plan]:
             yield _realism_plan(kind, items, partial(realism_figure, base, real, items))
 
 
-def _realism_plan(kind: str, items: list[RealismItem], draw: Callable[[], "Figure"]) -> _Plan:
+def _realism_plan(kind: str, items: list[RealismItem], draw: Callable[[], "Figure"]) -> Plan:
     what = "distortion of each compressor" if kind == "distortion" else "physical features"
     worst = max(items, key=lambda item: item.ks or 0.0)
-    return _Plan(
+    return Plan(
         name=f"realism-{kind}", section="realism", compressor="",
         alt=f"Distribution functions of the {what}, base samples and real channels",
         caption=f"The {what}: base samples (solid) against real channels (dashed). The KS distance "

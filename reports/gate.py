@@ -1,8 +1,9 @@
 """Limits on the figures of a result, and a result against an older one, for continuous integration.
 
 A rule is "quantity=limit", such as p_fail(nmse_db>-3)=1e-2, with @base or @real behind the quantity
-if a law is meant that is not the default. It is judged on the end of the interval that could still
-break it: what is not known well enough does not pass.
+if a law is meant that is not the default. Of a network's audit a rule names the loss it is judged
+on, p_fail(shortfall_db>0)=1e-4. It is judged on the end of the interval that could still break it:
+what is not known well enough does not pass.
 """
 
 import math
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from channels.support import CsiAuditError, did_you_mean
 from reports.comparison_estimates import paired_mean_db, probability_difference
 from reports.estimates import Estimate, agree
+from reports.network_schema import OutageRow
 from reports.schema import CompressorRow, LossSummary, Result
 from reports.words import joined
 
@@ -50,7 +52,7 @@ class GateRule:
 
 @dataclass(frozen=True, kw_only=True)
 class GateLine:
-    """What was found for one compressor under one rule, or of a quantity since an older result."""
+    """What was found for one compressor or loss under one rule, or since an older result."""
 
     verdict: GateVerdict
     compressor: str
@@ -110,30 +112,47 @@ def _number(text: str) -> str:
 # --- What a result has ----------------------------------------------------------------------------
 
 
-def gate_quantities(result: Result, row: CompressorRow) -> dict[str, dict[Law, Estimate]]:
-    """Every quantity of one compressor that a rule may name, by law.
+def gate_quantities(
+    result: Result, row: CompressorRow | OutageRow
+) -> dict[str, dict[Law, Estimate]]:
+    """Every quantity of one compressor, or loss of a network, that a rule may name, by law.
 
-    A threshold that each compressor has for itself goes by its label.
+    A threshold that each has for itself goes by its label.
     """
     found: dict[str, dict[Law, Estimate | None]] = {}
-    own = {tau.label for tau in result.tau if tau.nmse_db is None}
+    own = {tau.label for tau in result.tau if tau.nmse_db is None and tau.level is None}
+    is_loss = isinstance(row, OutageRow)
+    of_tails = row.name if isinstance(row, OutageRow) else "nmse_db"
     for tail in row.estimates.tails:
-        level = tail.threshold if tail.threshold in own else f"nmse_db>{tail.nmse_db:.6g}"
-        key = _canonical(f"p_fail({level})")
-        found[key] = {"base": tail.base, "real": tail.real}
+        level = f"{of_tails}>{tail.level if is_loss else tail.nmse_db:.6g}"
+        if tail.threshold in own:
+            level = f"{row.name}>{tail.threshold}" if is_loss else tail.threshold
+        found[_canonical(f"p_fail({level})")] = {"base": tail.base, "real": tail.real}
     for name, loss in row.losses.items():
         found[f"e_p({name})"] = {"base": loss.base, "real": loss.real}
+    for point in () if row.estimates.curve is None else row.estimates.curve.points:
+        key = f"quantile({of_tails},{1 - point.probability:.9g})"
+        found[key] = {"base": point.base, "real": point.real}
+    found |= (
+        _linear_loss(row)
+        if isinstance(row, CompressorRow)
+        else {f"e_q({row.name})": {"base": row.estimates.e_q}}
+    )
+    known = {key: {law: e for law, e in laws.items() if e} for key, laws in found.items()}
+    return {key: laws for key, laws in known.items() if laws}
+
+
+def _linear_loss(row: CompressorRow) -> dict[str, dict[Law, Estimate | None]]:
+    """Means of a compressor's linear loss, in dB too."""
+    found: dict[str, dict[Law, Estimate | None]] = {}
     nmse = row.losses.get("nmse")
     if nmse is not None:
         found["e_p(nmse_db)"] = {"base": _decibels(nmse.base), "real": _decibels(nmse.real)}
     e_q, loss_name = row.estimates.e_q, row.estimates.loss.lower()
-    found[f"e_q({loss_name})"] = {"base": e_q}
-    found[f"e_q({loss_name}_db)"] = {"base": _decibels(e_q)}
-    for point in () if row.estimates.curve is None else row.estimates.curve.points:
-        key = f"quantile(nmse_db,{1 - point.probability:.9g})"
-        found[key] = {"base": point.base, "real": point.real}
-    known = {key: {law: e for law, e in laws.items() if e} for key, laws in found.items()}
-    return {key: laws for key, laws in known.items() if laws}
+    return found | {
+        f"e_q({loss_name})": {"base": e_q},
+        f"e_q({loss_name}_db)": {"base": _decibels(e_q)},
+    }
 
 
 def _decibels(estimate: Estimate | None) -> Estimate | None:
@@ -154,10 +173,10 @@ def _decibels(estimate: Estimate | None) -> Estimate | None:
 def judged_rules(
     result: Result, rules: Sequence[GateRule], *, trust_base: bool = False
 ) -> list[GateLine]:
-    """A line for every rule and compressor.
+    """A line for every rule and compressor; of a network, for every rule and the loss it names.
 
     Args:
-        result: With at least one compressor.
+        result: With at least one compressor or loss.
         rules: Limits.
         trust_base: Whether figures under the base law count though the realism gate did not find
             it credible.
@@ -166,14 +185,30 @@ def judged_rules(
     """
     lines = []
     for rule in rules:
-        for row in result.compressors:
+        for row in _judged_rows(result, rule):
             estimate = _asked(result, row, rule)
             doubt = "" if trust_base or rule.law == "real" else _base_doubt(result)
             lines.append(_judged(row.name, rule, estimate, doubt))
     return lines
 
 
-def _asked(result: Result, row: CompressorRow, rule: GateRule) -> Estimate:
+def _judged_rows(result: Result, rule: GateRule) -> Sequence[CompressorRow | OutageRow]:
+    """All compressors; of a network the losses that have the quantity."""
+    if result.network is None:
+        return result.compressors
+    known = {row.name: gate_quantities(result, row) for row in result.outages}
+    found = [row for row in result.outages if rule.quantity in known[row.name]]
+    if not found:
+        held = sorted({key for keys in known.values() for key in keys})
+        more = " Another threshold needs another run: --tau LEVEL, or --tau_db LEVEL."
+        raise CsiAuditError(
+            f"the result has no {rule.quantity}.{did_you_mean(rule.quantity, held)} It has: "
+            f"{', '.join(held)}.{more if rule.quantity.startswith('p_fail') else ''}"
+        )
+    return found
+
+
+def _asked(result: Result, row: CompressorRow | OutageRow, rule: GateRule) -> Estimate:
     known = gate_quantities(result, row)
     if rule.quantity not in known:
         more = ""
@@ -244,7 +279,8 @@ Paired = Mapping[str, tuple[Array, Array]]
 
 
 def judged_changes(new: Result, old: Result, *, paired: Paired | None = None) -> list[GateLine]:
-    """What changed in each compressor that both results hold: worse, same, better, cannot tell.
+    """What changed in each compressor or loss that both results hold: worse, same, better, cannot
+    tell.
 
     Means count as the same within 0.1 dB, probabilities within a factor of 2, as far as the
     intervals can tell; equal estimates are the same whatever their intervals.
@@ -256,10 +292,10 @@ def judged_changes(new: Result, old: Result, *, paired: Paired | None = None) ->
     Raises:
         CsiAuditError: no compressor is in both.
     """
-    before = {row.name: row for row in old.compressors}
-    both = [row for row in new.compressors if row.name in before]
+    before = {row.name: row for row in judged_of(old)}
+    both = [row for row in judged_of(new) if row.name in before]
     if not both:
-        names = joined([row.name for row in new.compressors])
+        names = joined([row.name for row in judged_of(new)])
         raise CsiAuditError(
             f"against: the older result holds {joined(list(before))}, this one {names}: there is "
             "nothing to compare."
@@ -275,21 +311,37 @@ def judged_changes(new: Result, old: Result, *, paired: Paired | None = None) ->
     return lines
 
 
+def judged_of(result: Result) -> Sequence[CompressorRow | OutageRow]:
+    """What a result audited: compressors, or losses of a network."""
+    return result.compressors or result.outages
+
+
 def _changes_of(
-    new: CompressorRow,
+    new: CompressorRow | OutageRow,
     now: Mapping[str, Mapping[Law, Estimate]],
     then: Mapping[str, Mapping[Law, Estimate]],
     paired: tuple[Array, Array] | None,
 ) -> list[GateLine]:
     lines = []
     for key in now.keys() & then.keys() - {"e_p(own_mse)"}:
-        common = key.startswith("p_fail(nmse_db>") or key in ("e_p(nmse)", "e_p(sgcs)")
+        common = _is_common(key, new)
         for law in now[key].keys() & then[key].keys() if common else ():
             a, b = now[key][law], then[key][law]
             verdict, words = _change(key, a, b, paired if law == "real" else None, new.losses)
             rule = f"{key}@{law} since the older result"
             lines.append(GateLine(verdict=verdict, compressor=new.name, rule=rule, words=words))
     return sorted(lines, key=lambda line: line.rule)
+
+
+def _is_common(key: str, row: CompressorRow | OutageRow) -> bool:
+    """Whether a quantity means the same in every result.
+
+    A threshold of each run's own does not, and a mean in dB has no factor.
+    """
+    if isinstance(row, OutageRow):
+        fixed = re.fullmatch(r"p_fail\([a-z_]+>[-+0-9.e]+\)", key) is not None
+        return fixed or (key == f"e_p({row.name})" and row.unit == "1")
+    return key.startswith("p_fail(nmse_db>") or key in ("e_p(nmse)", "e_p(sgcs)")
 
 
 def _change(

@@ -101,9 +101,15 @@ def hardening_verdict(changes: tuple[HardeningChange, ...]) -> tuple[HardenVerdi
 
     It worked where the interval of the mean of the worst 1 % lies below 0, the 99 % quantile did
     not surely rise, and the interval of the mean ends below +0.1 dB. It did not where the mean
-    surely lost more, the tail surely rose, or the tail shows no gain; otherwise nobody can tell.
+    surely lost more, the tail surely rose, the tail shows no gain, or nothing changed at all;
+    otherwise nobody can tell.
     """
     mean, _, quantile, worst = (item.change for item in changes)
+    if all(item.change.value == 0 and item.change.std_error is None for item in changes):
+        return "did not work", (
+            "It did not work: nothing that was learned improved the tail of the users that select "
+            "without losing too much of their mean, so the compressor is as it came."
+        )
     lost, gained = _ends(mean), _ends(worst)
     figures = (
         f"mean NMSE {_signed(mean)} dB, mean of the worst 1 % {_signed(worst)} dB, 99 % quantile "

@@ -11,6 +11,7 @@ from typing import Any
 
 from reports.fidelity_keys import TAIL_RATIO, below
 from reports.mode_keys import MODE_ESTIMATES, MODE_KEYS
+from reports.network_keys import NETWORK_KEYS, sentences_of_losses
 from reports.schema import Result
 from reports.tail_keys import ESTIMATES_AT, TAIL_KEYS
 
@@ -31,10 +32,11 @@ _OWN = {
     "created": "UTC time at which the audit finished, ISO 8601.",
     "versions": "Version of each package that took part, by name.",
     "seed": "Seed of the audit; every block of random numbers derives from it.",
-    "data": "The channels that were read.",
-    "data.path": "Path of the channel file as it was given.",
-    "data.sha256": "SHA-256 of the channel file; null when it was not read from a file.",
-    "data.n": "Number of real channels used.",
+    "data": "The channels that were read, or the placements of a network.",
+    "data.path": "Path of the channel file as it was given; of a network the file of placements, "
+    "or the law that stands for it.",
+    "data.sha256": "SHA-256 of the file; null when nothing was read from one.",
+    "data.n": "Number of real channels, or placements, used.",
     "data.drops": "Number of environments (drops) among them; null when the file does not say.",
     "data.description": "Scenario, carrier and array of the channels, in words.",
     "data.convention": "Domain, scaling and offset that the file had its channels in.",
@@ -47,11 +49,14 @@ _OWN = {
     "base.name": "Name of the base model.",
     "base.n_samples": "Number of base samples drawn.",
     "base.rule": "Thresholds of the realism gate at these sizes, in words.",
-    "tau": "Failure thresholds: a channel fails when its NMSE exceeds tau.",
+    "tau": "Failure thresholds: a channel fails when its NMSE exceeds tau, a placement when a loss "
+    "of the network does.",
     "tau[].label": "Short name of the threshold; tails refer to it.",
     "tau[].nmse_db": "The threshold [dB]; null where each compressor has its own.",
+    "tau[].level": "The threshold in the unit of the network's loss that it is of; null where it "
+    "is of the NMSE, or each has its own.",
     "tau[].origin": "Where the threshold comes from, in words.",
-    "compressors": "One row per audited compressor.",
+    "compressors": "One row per audited compressor; empty where a network is audited.",
     "compressors[].name": "Name that tables and figures show.",
     "compressors[].spec": "What was loaded: a bundled name, a file, or package.module:attr.",
     "compressors[].convention": "Domain, crop and scaling that the compressor works in.",
@@ -75,6 +80,7 @@ _OWN = {
     "compressors[].estimates.tails": "P(NMSE > tau), one entry per threshold.",
     "compressors[].estimates.tails[].threshold": "Label of the threshold in 'tau'.",
     "compressors[].estimates.tails[].nmse_db": "The threshold used for this compressor [dB].",
+    "compressors[].estimates.tails[].level": "Null: see 'nmse_db'.",
     "compressors[].estimates.tails[].base": "P(NMSE > tau) under the base law, by its 'method'; "
     "null without base samples.",
     "compressors[].estimates.tails[].real": "P(NMSE > tau) on real channels; null without any.",
@@ -138,10 +144,19 @@ _ESTIMATES_AT = (
     *MODE_ESTIMATES,
 )
 
-_PARTS = (_OWN, TAIL_KEYS, MODE_KEYS, below("tail_ratios[]", TAIL_RATIO))
+_ROWS = {**_OWN, **TAIL_KEYS, **MODE_KEYS}
+_SENTENCES = {
+    **_ROWS,
+    **below("tail_ratios[]", TAIL_RATIO),
+    **NETWORK_KEYS,
+    **sentences_of_losses(_ROWS),
+}
+_OF_LOSSES = sentences_of_losses(dict.fromkeys(_ESTIMATES_AT, ""))
 
-KEYS: Mapping[str, str] = {key: text for part in _PARTS for key, text in part.items()} | {
-    f"{path}.{key}": sentence for path in _ESTIMATES_AT for key, sentence in ESTIMATE_KEYS.items()
+KEYS: Mapping[str, str] = _SENTENCES | {
+    f"{path}.{key}": sentence
+    for path in (*_ESTIMATES_AT, *_OF_LOSSES)
+    for key, sentence in ESTIMATE_KEYS.items()
 }
 """Sentence by dotted path of every key in `result.json`."""
 

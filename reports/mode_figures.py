@@ -13,9 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter
 
+from channels.physical_features import FEATURES, FeatureInfo
 from reports.estimates import Estimate
 from reports.figure_data import Exemplar, ModeMaps, ReportArrays, map_power, to_spatial_map
 from reports.mode_schema import FailureMode, Stratum
+from reports.nouns import CHANNELS, Nouns
 from reports.plotting import (
     BASE,
     FLOOR_DB,
@@ -32,6 +34,7 @@ from reports.plotting import (
     empty,
     finish,
     frequency_label,
+    side_legend,
     spatial_axes,
     to_db,
 )
@@ -66,7 +69,7 @@ def mode_figure(arrays: ReportArrays, mode: FailureMode, maps: ModeMaps) -> Figu
     axes[0].set_ylabel("sin(azimuth)")
     colour_bar(above, level, axes[:2], "power [dB re peak]")
     colour_bar(above, change, axes[2:], "difference [dB]")
-    _ranges(below.subplots(), mode, arrays.features_base)
+    draw_ranges(below.subplots(), mode, arrays.features_base)
     return finish(figure)
 
 
@@ -99,7 +102,7 @@ def mode_exemplar_figure(arrays: ReportArrays, exemplars: Sequence[Exemplar]) ->
     return finish(figure)
 
 
-def strata_figure(strata: Sequence[Stratum]) -> Figure:
+def strata_figure(strata: Sequence[Stratum], nouns: Nouns = CHANNELS) -> Figure:
     """Failure probability within ranges of each feature, base samples beside real channels."""
     groups = by_label(strata)
     rows = max(1, math.ceil(len(groups) / 2))
@@ -114,23 +117,36 @@ def strata_figure(strata: Sequence[Stratum]) -> Figure:
     for axis in axes[::2]:
         axis.set_ylabel("fail [%]")
     axes[0].set_ylim(bottom=-0.04 * axes[0].get_ylim()[1])  # room for a mark at 0
-    handles = [
-        axes[0].plot([], [], color=BASE, marker="o", linestyle="none", label="base samples")[0],
-        axes[0].plot([], [], color=REAL, marker="s", linestyle="none", label="real channels",
-                     markerfacecolor="white")[0],
-    ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside upper right", ncols=2, fontsize=SMALL,
-                  frameon=False)  # fmt: skip
+    side_legend(figure, axes[0], nouns.real)
     return finish(figure)
 
 
-def draw_survival(axis: Axes, curve: Survival, *, color: str, line: str, band: bool) -> None:
-    """P(L >= level) of one law on an axis of share against NMSE [dB], with its band if asked."""
-    level = to_db(curve.level)
+def draw_survival(
+    axis: Axes,
+    curve: Survival,
+    *,
+    color: str,
+    line: str,
+    band: bool,
+    decibel_of: bool = True,
+    label: str = "",
+) -> None:
+    """P(L >= level) of one law on an axis of share against the level, with its band if asked.
+
+    Args:
+        axis: To draw on.
+        curve: Of the law.
+        color, line: Its look.
+        band: Whether to draw the limits.
+        decibel_of: Whether levels are linear and shown in dB; as they are otherwise.
+        label: For a legend.
+    """
+    level = to_db(curve.level) if decibel_of else curve.level
     if band and curve.low is not None and curve.high is not None:
         axis.fill_between(level, curve.low, curve.high, step="pre", color=color, alpha=0.25,
                           linewidth=0)  # fmt: skip
-    axis.step(level, curve.share, where="pre", color=color, linestyle=line, linewidth=1.4)
+    axis.step(level, curve.share, where="pre", color=color, linestyle=line, linewidth=1.4,
+              label=label or None)  # fmt: skip
 
 
 def _exemplar_column(column: Array, arrays: ReportArrays, exemplar: Exemplar) -> AxesImage | None:
@@ -148,14 +164,26 @@ def _exemplar_column(column: Array, arrays: ReportArrays, exemplar: Exemplar) ->
     return image
 
 
-def _ranges(axis: Axes, mode: FailureMode, known: Mapping[str, Array]) -> None:
-    """10 to 90 % of each feature of the mode as percentiles of the population."""
+def draw_ranges(
+    axis: Axes,
+    mode: FailureMode,
+    known: Mapping[str, Array],
+    info: Mapping[str, FeatureInfo] = FEATURES,
+) -> None:
+    """10 to 90 % of each feature of the mode as percentiles of the population.
+
+    Args:
+        axis: To draw on.
+        mode: The mode.
+        known: Values of the population by feature; others are left out.
+        info: Display scale by feature.
+    """
     rows = [row for row in mode.features if row.feature in known]
     axis.axvspan(10, 90, color="#e8e8e8", zorder=0)
     axis.axvline(50, color="#999999", linewidth=0.8, zorder=1)
     for place, row in enumerate(rows):
         values = np.sort(np.asarray(known[row.feature], dtype=np.float64))
-        scale = feature_display(row.feature)[2]
+        scale = feature_display(row.feature, info)[2]
         low, median, high = (
             100 * float(np.searchsorted(values, v / scale)) / len(values) for v in row.mode
         )

@@ -4,7 +4,8 @@ MODE_KEYS = {
     "compressors[].modes": "Where the failures of this compressor concentrate; null where modes "
     "were not looked for.",
     "compressors[].modes.threshold": "Label of the threshold that makes a failure here.",
-    "compressors[].modes.nmse_db": "That threshold [dB].",
+    "compressors[].modes.nmse_db": "That threshold [dB]; null where 'level' holds it.",
+    "compressors[].modes.level": "That threshold where the loss has a unit of its own.",
     "compressors[].modes.rate_base": "P(NMSE > tau) on base samples.",
     "compressors[].modes.rate_real": "P(NMSE > tau) on real channels; null without any.",
     "compressors[].modes.n_failures": "Effective number of independent failures that the modes "
@@ -60,6 +61,11 @@ MODE_KEYS = {
     "compressors[].modes.modes[].features[].population": "The same of all channels.",
     "compressors[].modes.modes[].features[].above": "Share of the mode's failures above the "
     "median of all channels.",
+    "compressors[].modes.modes[].places": "In a network, where the unserved users of the mode's "
+    "failures stand; empty elsewhere.",
+    "compressors[].modes.modes[].places[].name": "The place in words.",
+    "compressors[].modes.modes[].places[].share": "Share of those users that stand there.",
+    "compressors[].modes.modes[].places[].centre_m": "Mean of their positions [m].",
     "compressors[].strata": "Failure probability by stratum of a feature.",
     "compressors[].strata[].threshold": "Label of the threshold that makes a failure here.",
     "compressors[].strata[].feature": "Name of the feature, or 'line_of_sight'.",
@@ -70,7 +76,7 @@ MODE_KEYS = {
     "compressors[].strata[].base": "P(NMSE > tau) of the base samples in the stratum; null "
     "without any.",
     "compressors[].strata[].real": "The same counted on real channels.",
-    "compressors[].strata[].name": "'LOS' or 'NLOS'; empty for a range.",
+    "compressors[].strata[].name": "'LOS' or 'NLOS', or the numbers of a count; empty for a range.",
     "compressors[].strata[].how": "What line of sight was told by, on either side.",
 }
 

@@ -14,6 +14,7 @@ import numpy as np
 from reports.estimates import Estimate, format_estimate
 from reports.mode_schema import FailureMode, FeatureRange, ModeReport
 from reports.mode_space import STRETCH, Array, Axes, Condition, Rule, shortest_stretch
+from reports.nouns import CHANNELS, Nouns
 from reports.stratify import feature_display
 
 MOST_PARTS = 4
@@ -99,13 +100,13 @@ def beam_text(low: float, high: float) -> str:
     return f"sin(azimuth) {_signed(low)} to {_signed(high)}{through}"
 
 
-def mode_verdict(mode: FailureMode, report: ModeReport) -> str:
+def mode_verdict(mode: FailureMode, report: ModeReport, nouns: Nouns = CHANNELS) -> str:
     """What the real channels say of a failure mode, in a sentence."""
     if mode.confirmation == "no real channels":
-        return "There are no real channels to confirm it."
+        return f"There are no {nouns.real} to confirm it."
     rate, usual = mode.rate_real, report.rate_real
     if rate is None or usual is None:
-        return "No real channel is of that kind, so nothing confirms it."
+        return f"No {nouns.one_real} is of that kind, so nothing confirms it."
     share = format_estimate(rate, percent=True)
     found = f"{share} of the {rate.n:,} of that kind fail"
     if rate.value == 0 and rate.interval is not None:
@@ -113,9 +114,9 @@ def mode_verdict(mode: FailureMode, report: ModeReport) -> str:
         found = f"none of the {rate.n:,} of that kind fails (below {below:.2g} %)"
     figures = f"{found}, {100 * usual.value:.3g} % of all."
     return {
-        "confirmed": f"Real channels confirm it: {figures}",
-        "not confirmed": f"Real channels do not confirm it: {figures}",
-    }.get(mode.confirmation, f"Real channels cannot tell: {figures}")
+        "confirmed": f"{nouns.title} confirm it: {figures}",
+        "not confirmed": f"{nouns.title} do not confirm it: {figures}",
+    }.get(mode.confirmation, f"{nouns.title} cannot tell: {figures}")
 
 
 def _condition_words(condition: Condition, axes: Axes, delay_known: bool) -> str:

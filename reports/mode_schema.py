@@ -43,13 +43,26 @@ class FeatureRange:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutagePlace:
+    """Where users without service stand among the failures of a mode, of placements of users.
+
+    `share` is their share of all such users, `centre_m` the mean of their positions.
+    """
+
+    name: str
+    share: float
+    centre_m: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class FailureMode:
     """One region of channels in which failures concentrate.
 
     `delay_range` and `beam_range` hold the shortest stretch with 80 % of the error that the mode
     has above the population's; None where that is half of the axis or more. `population` is the
     share of base samples inside, failing or not. `los` is the share of the mode's failures with
-    line of sight by the K-factor estimate, `los_population` that of all.
+    line of sight by the K-factor estimate, `los_population` that of all. `places` holds where the
+    unserved users stand, in modes of placements, which have no range of delay or beam.
     """
 
     name: str
@@ -66,19 +79,21 @@ class FailureMode:
     los: Estimate | None
     los_population: float | None
     features: tuple[FeatureRange, ...]
+    places: tuple[OutagePlace, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModeReport:
     """The failure modes of one compressor at one threshold, the most telling first.
 
+    Of another loss than the NMSE the threshold is `level`, in its own unit, and `nmse_db` is None.
     `n_failures` is the effective number of failures behind them; `stability` the mean adjusted
     Rand index between them and those of resamples, `found` the numbers of modes in these.
     `elsewhere` is the share of failures outside all modes. `note` says why there are none.
     """
 
     threshold: str
-    nmse_db: float
+    nmse_db: float | None
     rate_base: Estimate | None
     rate_real: Estimate | None
     n_failures: float
@@ -89,6 +104,7 @@ class ModeReport:
     elsewhere: Estimate | None
     modes: tuple[FailureMode, ...]
     note: str = ""
+    level: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +112,7 @@ class Stratum:
     """P(NMSE > tau) among the channels with a feature between `low` and `high` (in `unit`).
 
     None is an open end. Line of sight has `name` "LOS" or "NLOS" and no ends; `how` says what it
-    was told by on either side.
+    was told by on either side. Strata of a count have their numbers as `name`, besides their ends.
     """
 
     threshold: str

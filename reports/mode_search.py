@@ -17,7 +17,6 @@ import numpy.typing as npt
 from scipy import special
 
 from reports.mode_space import (
-    RULE_FEATURES,
     Array,
     Bool,
     Condition,
@@ -27,6 +26,7 @@ from reports.mode_space import (
     beam_windows,
     delay_windows,
     inside_rule,
+    mode_labels,
 )
 
 MOST_MODES = 4
@@ -74,7 +74,11 @@ class Cases:
 
 
 def find_rules(
-    cases: Cases, *, most: int = MOST_MODES, table: "CandidateTable | None" = None
+    cases: Cases,
+    *,
+    most: int = MOST_MODES,
+    table: "CandidateTable | None" = None,
+    least_share: float = 0.0,
 ) -> list[Rule]:
     """Rules of the modes, the most telling first; [] where failures concentrate nowhere.
 
@@ -94,6 +98,8 @@ def find_rules(
         cases: Population and failures.
         most: Modes at most.
         table: Candidates of these cases, where they were made before.
+        least_share: Of all failures that a mode must hold beside those found before, and more of
+            them than of the population; 0 asks for neither.
     Source: Hoeffding 1963, J. Amer. Statist. Assoc. 58:13, 10.1080/01621459.1963.10500830; for
         levelled references, Kulldorff 1997, Commun. Statist. 26:1481.
     """
@@ -105,6 +111,8 @@ def find_rules(
         rule, score = _best_rule(table, rest)
         if score < -math.log(CHANCE) or not _stands_out(rule, cases):
             break
+        if least_share > 0 and not _holds_enough(rule, found, cases, least_share):
+            break
         found.append(rule)
     return found
 
@@ -114,6 +122,13 @@ def _stands_out(rule: Rule, cases: Cases) -> bool:
     held = inside_rule(rule, cases.channels)
     c, b = float(cases.failures[held].sum()), float(cases.population[held].sum())
     return cases.n_failures * float(concentration(c, b)) >= -math.log(CHANCE)
+
+
+def _holds_enough(rule: Rule, found: Sequence[Rule], cases: Cases, least_share: float) -> bool:
+    """Whether a rule holds that share of the failures beside those of the rules found before."""
+    own = mode_labels([*found, rule], cases.channels) == len(found)
+    c, b = float(cases.failures[own].sum()), float(cases.population[own].sum())
+    return c >= least_share and c > b
 
 
 def concentration(c: npt.ArrayLike, b: npt.ArrayLike) -> Array:
@@ -172,7 +187,7 @@ class CandidateTable:
             "at most".
         reached: How many of its limits a case keeps in each column, (n, m).
         cost: Description length [nats] of one condition in each column, (m,).
-        family: Feature, "delay" or "beam" of each column.
+        family: Feature or its family, "delay" or "beam" of each column.
     """
 
     columns: tuple[Condition, ...]
@@ -194,7 +209,8 @@ class CandidateTable:
                 columns.append(column)
                 limits.append(tried)
                 reached.append(np.searchsorted(tried, values, side="right"))
-        family = [column.feature or column.kind for column in columns]
+        known = cases.channels.families
+        family = [known.get(c.feature, c.feature) or c.kind for c in columns]
         many = {
             name: sum(len(t) for f, t in zip(family, limits, strict=True) if f == name)
             for name in family
@@ -287,7 +303,7 @@ def _columns(channels: Described) -> list[Condition]:
     sides: tuple[Side, Side] = ("at least", "at most")
     found = [
         Condition(kind="feature", feature=name, side=side, limit=0.0)
-        for name in RULE_FEATURES
+        for name in channels.ruling
         if name in channels.features
         for side in sides
     ]

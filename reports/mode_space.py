@@ -2,11 +2,12 @@
 angle.
 
 Everything here is a function of the channel alone, never of a loss, so that any channel, real or
-generated, can be put in or out of a mode. The search for rules is in mode_search.py.
+generated, can be put in or out of a mode. The search for rules is in mode_search.py. What rules
+about placements of users speak of, features alone, is in placement_space.py.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -75,18 +76,24 @@ class Described:
         features: By name, as channels.features gives them, (n,) each.
         delay_power: Share of the energy in each tap, rising delay, (n, n_delay).
         beam_power: Share of the energy in each column beam, rising angle, (n, n_columns).
+        ruling: Features that a rule may use, where it has them.
+        families: Features of one family, by name, say the same in several sizes, as windows do: a
+            search takes the best of them. A feature without is its own.
     """
 
     features: Mapping[str, Array]
     delay_power: Array
     beam_power: Array
+    ruling: tuple[str, ...] = RULE_FEATURES
+    families: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.delay_power)
 
     def rows(self, index: npt.NDArray[Any]) -> "Described":
         """The channels of `index`, integers or bool."""
-        return Described(
+        return replace(
+            self,
             features={name: value[index] for name, value in self.features.items()},
             delay_power=self.delay_power[index],
             beam_power=self.beam_power[index],
@@ -94,7 +101,8 @@ class Described:
 
     def with_rows(self, other: "Described") -> "Described":
         """These channels and others after them."""
-        return Described(
+        return replace(
+            self,
             features={
                 name: np.concatenate([value, other.features[name]])
                 for name, value in self.features.items()

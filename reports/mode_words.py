@@ -6,11 +6,12 @@ the page's business.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from reports.estimates import Estimate, format_estimate
 from reports.mode_names import beam_text, delay_text, mode_verdict
 from reports.mode_schema import Confirmation, FailureMode, ModeReport, Stratum
-from reports.schema import CompressorRow
+from reports.nouns import CHANNELS, Nouns
 from reports.words import UNKNOWN, decibel, joined, number
 
 _TONES: dict[Confirmation, str] = {
@@ -20,6 +21,17 @@ _TONES: dict[Confirmation, str] = {
     "no real channels": "unsure",
 }
 _NUMBERS = ("No", "One", "Two", "Three", "Four")
+
+
+class ModeRow(Protocol):
+    """What has failure modes: a compressor, or a loss of a network."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def modes(self) -> ModeReport | None: ...
+    @property
+    def strata(self) -> tuple[Stratum, ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,32 +54,39 @@ class ModeSection:
     how: str
 
 
-def mode_section(row: CompressorRow) -> ModeSection:
-    """Of one compressor; empty parts are not shown."""
+def mode_section(row: ModeRow, nouns: Nouns = CHANNELS, failure: str = "") -> ModeSection:
+    """Of one compressor or loss; empty parts are not shown.
+
+    Args:
+        row: With its modes.
+        nouns: What the samples are called.
+        failure: When it fails; "" for an NMSE above its threshold.
+    """
     report = row.modes
     modes = () if report is None else report.modes
     return ModeSection(
-        lines=[] if report is None else mode_lines(report),
-        titles=["Mode", "Share of failures, base", "Share of failures, real", "Fail inside, base",
-                "Fail inside, real", "Real channels", "Where the error lies"],
-        rows=[(_cells(mode, report), _TONES[mode.confirmation]) for mode in modes if report],
+        lines=[] if report is None else mode_lines(report, nouns, failure),
+        titles=["Mode", "Share of failures, base", f"Share of failures, {nouns.short}",
+                "Fail inside, base", f"Fail inside, {nouns.short}", nouns.title, nouns.where],
+        rows=[(_cells(mode, report, nouns), _TONES[mode.confirmation]) for mode in modes if report],
         ranges=[(mode.name, _range_rows(mode)) for mode in modes],
         strata=[_stratum_row(stratum) for stratum in row.strata],
         how=next((s.how for s in row.strata if s.how), ""),
     )  # fmt: skip
 
 
-def mode_lines(report: ModeReport) -> list[str]:
-    """What failed, how many modes there are, and how firmly."""
+def mode_lines(report: ModeReport, nouns: Nouns = CHANNELS, failure: str = "") -> list[str]:
+    """What failed, how many modes there are, and how firmly; see `mode_section`."""
+    deep = report.rate_base is not None and "subset simulation" in report.rate_base.method
     rates = [
         f"{format_estimate(estimate, percent=True)} of {whose}"
         for estimate, whose in (
-            (report.rate_real, "the real channels"),
-            (report.rate_base, "the base samples"),
+            (report.rate_real, f"the {nouns.real}"),
+            (report.rate_base, "the base law" if deep else "the base samples"),
         )
         if estimate is not None
     ]
-    lines = [f"Failure here: NMSE above {decibel(report.nmse_db)}, {joined(rates)}."]
+    lines = [f"Failure here: {failure or _nmse_above(report)}, {joined(rates)}."]
     if report.note:
         return [*lines, report.note]
     count = len(report.modes)
@@ -81,14 +100,18 @@ def mode_lines(report: ModeReport) -> list[str]:
         if set(report.found) != {count}:
             again = f"{joined([str(n) for n in report.found])} modes"
         lines.append(
-            f"The search in {len(report.found)} resamples of the channels finds {again}; adjusted "
-            f"Rand index with the division here: {number(report.stability)} (1 is the same)."
+            f"The search in {len(report.found)} resamples of the {nouns.things} finds {again}; "
+            f"adjusted Rand index with the division here: {number(report.stability)} (1 is the "
+            "same)."
         )
     return lines
 
 
-def mode_line(row: CompressorRow) -> str:
-    """One line on the first mode: for terminal and Markdown; "" where modes were not looked for."""
+def mode_line(row: ModeRow, nouns: Nouns = CHANNELS, failure: str = "") -> str:
+    """One line on the first mode: for terminal and Markdown; "" where modes were not looked for.
+
+    Arguments as of `mode_section`.
+    """
     report = row.modes
     if report is None:
         return ""
@@ -99,11 +122,16 @@ def mode_line(row: CompressorRow) -> str:
         f" {_NUMBERS[more]} more {'mode' if more == 1 else 'modes'} in the report." if more else ""
     )
     share = format_estimate(first.share, percent=True)
-    what = f"{row.name} (NMSE above {decibel(report.nmse_db)}): {first.name}"
-    return f"{what}; {share} of its failures. {mode_verdict(first, report)}{others}"
+    when = f"{row.name} ({_nmse_above(report)})"
+    what = f"{failure[:1].upper()}{failure[1:] or when}: {first.name}"
+    return f"{what}; {share} of its failures. {mode_verdict(first, report, nouns)}{others}"
 
 
-def _cells(mode: FailureMode, report: ModeReport) -> list[tuple[str, str]]:
+def _nmse_above(report: ModeReport) -> str:
+    return f"NMSE above {decibel(report.nmse_db)}"
+
+
+def _cells(mode: FailureMode, report: ModeReport, nouns: Nouns) -> list[tuple[str, str]]:
     """(text, small print) of each cell of a mode's row."""
     inside = "none inside" if mode.rate_real is None else f"of {mode.rate_real.n:,} inside"
     known = report.delay_unit == "s"
@@ -119,8 +147,15 @@ def _cells(mode: FailureMode, report: ModeReport) -> list[tuple[str, str]]:
         _parted(mode.rate_base),
         _parted(mode.rate_real),
         (mode.confirmation, inside),
-        (", ".join(places) or "all over", ""),
+        _place_cell(mode) if mode.places else (", ".join(places) or "all over", ""),
     ]
+
+
+def _place_cell(mode: FailureMode) -> tuple[str, str]:
+    """Where most unserved users stand, and where others do."""
+    words = [f"{100 * p.share:.0f} % {p.name}, around ({p.centre_m[0]:.0f}, {p.centre_m[1]:.0f}) m"
+             for p in mode.places]  # fmt: skip
+    return words[0], "; ".join(words[1:])
 
 
 def _parted(estimate: Estimate | None) -> tuple[str, str]:
@@ -144,13 +179,15 @@ def _range_rows(mode: FailureMode) -> list[tuple[str, str, str]]:
 
 def _stratum_row(stratum: Stratum) -> tuple[str, str, str, str]:
     unit = f" [{stratum.unit}]" if stratum.unit else ""
-    low, high = stratum.low, stratum.high
-    span = stratum.name or "all"
-    if low is not None and high is not None:
-        span = f"{low:.3g} to {high:.3g}"
-    elif high is not None:
-        span = f"below {high:.3g}"
-    elif low is not None:
-        span = f"from {low:.3g}"
     base, real = (format_estimate(e, percent=True) for e in (stratum.base, stratum.real))
-    return f"{stratum.label}{unit}", span.replace("-", "−"), base, real
+    return f"{stratum.label}{unit}", _span(stratum).replace("-", "−"), base, real
+
+
+def _span(stratum: Stratum) -> str:
+    """What of the feature a stratum holds."""
+    low, high = stratum.low, stratum.high
+    if stratum.name or (low is None and high is None):
+        return stratum.name or "all"
+    if low is not None and high is not None:
+        return f"{low:.3g} to {high:.3g}"
+    return f"below {high:.3g}" if low is None else f"from {low:.3g}"

@@ -4,7 +4,7 @@ Imports matplotlib, so only figures.py imports it, and figures.py only inside fu
 """
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.image import AxesImage
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from reports.estimates import Estimate
 from reports.figure_data import ReportArrays
@@ -134,6 +135,57 @@ def dot(
         return
     axis.plot([max(lo, value / 100), hi], [y, y], color=color, linewidth=1.4)
     axis.plot([value], [y], marker=marker, color=color, markerfacecolor=face, markersize=5)
+
+
+def percent_axis(axis: Axes) -> None:
+    """A logarithmic x axis of probabilities [%], with a grid, once all is drawn."""
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    steps = (1, 2, 5) if high < 300 * low else (1,)
+    axis.xaxis.set_major_locator(LogLocator(base=10, subs=steps))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axis.set_axisbelow(True)
+
+
+def side_legend(figure: Figure, axis: Axes, real: str) -> None:
+    """Which mark is the base samples' and which the real side's, above the figure."""
+    handles = [
+        axis.plot([], [], color=BASE, marker="o", linestyle="none", label="base samples")[0],
+        axis.plot([], [], color=REAL, marker="s", linestyle="none", label=real,
+                  markerfacecolor="white")[0],
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="outside upper right", ncols=2, fontsize=SMALL,
+                  frameon=False)  # fmt: skip
+
+
+def value_edges(values: Sequence[Array]) -> Array:
+    """Bins over all laws, from the 0.2 % quantile to the maximum."""
+    pooled = np.concatenate(values)
+    low, high = float(np.quantile(pooled, 0.002)), float(pooled.max())
+    pad = 0.02 * (high - low) or 0.5
+    return np.linspace(low - pad, high + pad, 41)
+
+
+def histogram_axes(
+    axis: Axes, edges: Array, values: Array, weight: Array, label: str, style: Mapping[str, str]
+) -> None:
+    """Density over the values: filled for the laws of the model, outline for everything else."""
+    density = np.histogram(values, edges, weights=weight)[0] / np.diff(edges)
+    if style["line"] == "-":
+        axis.stairs(density, edges, fill=True, color=style["color"], alpha=0.35)
+    axis.stairs(density, edges, color=style["color"], linestyle=style["line"], linewidth=1.4,
+                label=label)  # fmt: skip
+
+
+def mark_levels(axes: Sequence[Axes], levels: Mapping[str, float]) -> None:
+    """A line through all panels for each level, told apart by dashes, named in a legend."""
+    dashes = ((0, (5, 2)), (0, (1, 1.2)), (0, (5, 2, 1, 2)))
+    for i, (text, level) in enumerate(levels.items()):
+        for axis in axes:
+            axis.axvline(level, color="#555555", linewidth=1.2, linestyle=dashes[i % len(dashes)],
+                         label=as_text(text))  # fmt: skip
 
 
 def _ends(centres: Array) -> tuple[float, float]:

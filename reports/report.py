@@ -22,6 +22,7 @@ from reports.estimates import Estimate, format_estimate, proportion
 from reports.figure_data import ReportArrays
 from reports.gallery import Picture, draw_gallery
 from reports.mode_words import mode_section
+from reports.nouns import CHANNELS
 from reports.schema import CompressorRow, IssgmEntry, Result, Threshold
 from reports.tables import plain_title, result_table, threshold_title
 from reports.tail_words import decision_lines, tail_section
@@ -52,9 +53,16 @@ def write_report(result: Result, arrays: ReportArrays | None, folder: str | Path
     Raises:
         CsiAuditError: the folder or a file cannot be written.
     """
-    target = Path(folder)
     pictures = draw_gallery(result, arrays)
-    page = render_page(result, pictures)
+    return write_page(Path(folder), render_page(result, pictures), pictures)
+
+
+def write_page(target: Path, page: str, pictures: list[Picture]) -> Path:
+    """Write the text of a report and its figures into a folder, which is made if missing.
+
+    Raises:
+        CsiAuditError: the folder or a file cannot be written.
+    """
     try:
         target.mkdir(parents=True, exist_ok=True)
         replace_figures(target / "figures", pictures)
@@ -70,15 +78,11 @@ def render_page(result: Result, pictures: Iterable[Picture] = ()) -> str:
     """The HTML text of the report, with as many pictures embedded as `EMBED_BYTES` allows."""
     shown = embedded_pictures(list(pictures))
     columns, rows = result_table(result)
-    groups = _groups([column.group for column in columns])
-    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["number"] = number
-    return environment.get_template("report.html.j2").render(
+    groups = heading_groups([column.group for column in columns])
+    return page_template("report.html.j2").render(
         result=result,
+        nouns=CHANNELS,
+        modes_where="The error lies where 80 % of what is lost beyond the usual is found.",
         data_name=Path(result.data.path).name,
         answer=answer(result),
         groups=groups,
@@ -99,6 +103,17 @@ def render_page(result: Result, pictures: Iterable[Picture] = ()) -> str:
     )
 
 
+def page_template(name: str) -> jinja2.Template:
+    """A template of the reports; whatever it is given comes out escaped."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["number"] = number
+    return environment.get_template(name)
+
+
 def _threshold_note(tau: Threshold) -> str:
     title = threshold_title(tau)
     return f"{title}: {tau.origin}" if tau.label in title else f"{title}: {tau.label}, {tau.origin}"
@@ -109,10 +124,11 @@ def _section(row: CompressorRow, pictures: list[dict[str, str]]) -> dict[str, An
     issgm = row.estimates.issgm
     return {
         "row": row,
+        "loss": "NMSE [dB]",
         "klt": _klt_line(row),
-        "pictures": _own(pictures, "compressor", row.name),
+        "pictures": own_pictures(pictures, "compressor", row.name),
         "modes": mode_section(row),
-        "mode_pictures": _own(pictures, "modes", row.name),
+        "mode_pictures": own_pictures(pictures, "modes", row.name),
         "worst": [(item, share_text(item.share)) for item in row.worst],
         "issgm": [] if issgm is None else _issgm_lines(row.name, issgm, row.estimates.e_q),
         "remarks": _remarks(row),
@@ -120,7 +136,8 @@ def _section(row: CompressorRow, pictures: list[dict[str, str]]) -> dict[str, An
     }
 
 
-def _own(pictures: list[dict[str, str]], section: str, name: str) -> list[dict[str, str]]:
+def own_pictures(pictures: list[dict[str, str]], section: str, name: str) -> list[dict[str, str]]:
+    """Those of one section and one compressor or loss."""
     return [p for p in pictures if p["section"] == section and p["compressor"] == name]
 
 
@@ -162,8 +179,8 @@ def _remarks(row: CompressorRow) -> list[str]:
     found: dict[str, None] = {}
     named = [("E_p[L]", row.estimates.e_p), ("E_q[L]", row.estimates.e_q)]
     for tail in row.estimates.tails:
-        named += [(f"P(NMSE > {decibel(tail.nmse_db)}), base", tail.base)]
-        named += [(f"P(NMSE > {decibel(tail.nmse_db)}), real", tail.real)]
+        named += [(f"P(NMSE > {decibel(tail.tau_db)}), base", tail.base)]
+        named += [(f"P(NMSE > {decibel(tail.tau_db)}), real", tail.real)]
     if row.estimates.issgm is not None:
         named.append(("E_q[L], issgm", row.estimates.issgm.e_q))
     for name, estimate in named:
@@ -210,7 +227,7 @@ def _limits(result: Result) -> list[str]:
     return lines
 
 
-def _groups(names: list[str]) -> list[tuple[str, int]]:
+def heading_groups(names: list[str]) -> list[tuple[str, int]]:
     """Neighbouring columns of one group as (heading, span)."""
     spans: list[tuple[str, int]] = []
     for name in names:

@@ -13,11 +13,36 @@ from pathlib import Path
 from typing import Any, Literal
 
 from channels.support import CsiAuditError, write_text_atomic
-from reports.estimates import Estimate
 from reports.fidelity_items import TailRatio
+from reports.loss_schema import (
+    ImportanceEstimates,
+    IssgmEntry,
+    LossSummary,
+    Tail,
+    Threshold,
+    WorstFeature,
+)
 from reports.mode_schema import ModeReport, Stratum
+from reports.network_schema import NetworkInfo, OutageRow
 from reports.plain import from_plain, json_text
-from reports.tail_schema import ChainFigures, Decision, GuidedEntry, LossTail
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "BaseInfo",
+    "CompressorRow",
+    "Cost",
+    "DataInfo",
+    "ImportanceEstimates",
+    "IssgmEntry",
+    "LossSummary",
+    "RealismItem",
+    "Result",
+    "Tail",
+    "Threshold",
+    "Verdict",
+    "WorstFeature",
+    "load_result",
+]
 
 SCHEMA_VERSION = 1
 
@@ -26,7 +51,10 @@ Verdict = Literal["credible", "misses", "not checked", "cannot tell"]
 
 @dataclass(frozen=True, kw_only=True)
 class DataInfo:
-    """The channels that were read; `notices` tell what was found or assumed in reading them."""
+    """The channels that were read; `notices` tell what was found or assumed in reading them.
+
+    Of a network: the file of placements, or the law that stands for it; `path` then names the law.
+    """
 
     path: str
     sha256: str | None
@@ -47,97 +75,6 @@ class BaseInfo:
     name: str = ""
     n_samples: int | None = None
     rule: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Threshold:
-    """A failure threshold: failure is NMSE > tau.
-
-    `nmse_db` is None where every compressor has its own (a quantile of its own distortion); the
-    value used is then in each `Tail`.
-    """
-
-    label: str
-    nmse_db: float | None
-    origin: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tail:
-    """P(NMSE > tau) of one compressor at one threshold, under the base law and on real channels.
-
-    `base` is the best figure there is; where it was not counted on the base samples, `counted` was.
-    """
-
-    threshold: str
-    nmse_db: float
-    base: Estimate | None
-    real: Estimate | None
-    agreement: str
-    counted: Estimate | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossSummary:
-    """Mean of one loss; `unit` "1" for linear NMSE and SGCS."""
-
-    unit: str
-    worse: Literal["high", "low"]
-    base: Estimate | None
-    real: Estimate | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class IssgmEntry:
-    """The paper's guided sampler: the live run and the benchmark's full figures, if they apply.
-
-    `e_q.method` names the chain with its finite-difference step. `full` holds {"e_q": Estimate as
-    a dict, "steps", "samples"} from the benchmark file, or None with the reason in `note`.
-    """
-
-    label: str
-    e_q: Estimate
-    steps: int
-    n: int
-    full: Mapping[str, Any] | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportanceEstimates:
-    """E_p[L], E_q[L] and the tails of one compressor; L is the loss named by `loss`."""
-
-    loss: str
-    weight: str
-    e_p: Estimate | None
-    e_q: Estimate | None
-    tails: tuple[Tail, ...] = ()
-    issgm: IssgmEntry | None = None
-    curve: LossTail | None = None
-    guided: GuidedEntry | None = None
-    chains: tuple[ChainFigures, ...] = ()
-    decisions: tuple[Decision, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorstFeature:
-    """How one physical feature differs in the worst channels of one compressor.
-
-    `rank` is the chance that a worst channel has a larger value than a channel drawn at random,
-    0.5 = no difference; `shift` its distance from 0.5 in standard errors of pure chance. Medians
-    are in `unit`, "" for a pure number.
-    """
-
-    feature: str
-    label: str
-    unit: str
-    source: Literal["base", "real"]
-    share: float
-    n_worst: int
-    median_all: float
-    median_worst: float
-    rank: float
-    shift: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +151,11 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One audit. `KEYS` in keys.py says in a sentence what each key holds."""
+    """One audit. `KEYS` in keys.py says in a sentence what each key holds.
+
+    Of compressors, or of the outages of a cell network: then `network` is there, `outages` has a
+    row a loss and `compressors` is empty.
+    """
 
     created: str
     versions: Mapping[str, str]
@@ -229,6 +170,8 @@ class Result:
     warnings: tuple[str, ...] = ()
     audited_law: str = ""
     notes: tuple[str, ...] = ()
+    network: NetworkInfo | None = None
+    outages: tuple[OutageRow, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from channels.physical_features import FEATURES, FeatureInfo
 from reports.estimates import Estimate
 from reports.failure_modes import WeightedChannels
 from reports.mode_description import LOS_DB
@@ -30,6 +31,7 @@ def failure_strata(
     threshold: str,
     is_los: npt.ArrayLike | None = None,
     names: Sequence[str] = STRATA_FEATURES,
+    info: Mapping[str, FeatureInfo] = FEATURES,
 ) -> tuple[Stratum, ...]:
     """P(L > tau) in fifths of the real channels by each feature, then by line of sight.
 
@@ -43,13 +45,14 @@ def failure_strata(
         is_los: Line of sight of each real channel (n_real,), where the file says so. Otherwise, and
             on base samples, a channel has it whose K-factor estimate is at least `LOS_DB`.
         names: Features to stratify by.
+        info: Label, unit and display scale by feature name.
     """
     sides = [base] if real is None else [base, real]
     rows = [
         stratum
         for name in names
         if all(name in side.channels.features for side in sides)
-        for stratum in _by_feature(name, base, real, threshold)
+        for stratum in _by_feature(name, base, real, threshold, info)
     ]
     if all("k_factor_db" in side.channels.features for side in sides):
         rows += _by_sight(base, real, threshold, is_los)
@@ -65,11 +68,15 @@ def by_label(strata: Sequence[Stratum]) -> Mapping[str, list[Stratum]]:
 
 
 def _by_feature(
-    name: str, base: WeightedChannels, real: WeightedChannels | None, threshold: str
+    name: str,
+    base: WeightedChannels,
+    real: WeightedChannels | None,
+    threshold: str,
+    info: Mapping[str, FeatureInfo],
 ) -> list[Stratum]:
     lead = base if real is None else real
     ends = _ends(lead.channels.features[name], normalised_weights(lead.log_w))
-    label, unit, scale = feature_display(name)
+    label, unit, scale = feature_display(name, info)
     bounds: list[float | None] = [None, *ends, None]
     return [
         Stratum(

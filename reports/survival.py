@@ -30,7 +30,11 @@ class Survival:
 
 
 def survival_curve(
-    values: npt.ArrayLike, weight: npt.ArrayLike | None = None, *, level: float = 0.95
+    values: npt.ArrayLike,
+    weight: npt.ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    most: int | None = None,
 ) -> Survival:
     """Empirical P(L >= t) down to the level that `LEAST_BEYOND` effective samples reach.
 
@@ -42,6 +46,7 @@ def survival_curve(
         values: L of each sample, (n,).
         weight: Weight of each, sum 1; None counts all alike, with limits.
         level: Confidence level of the limits.
+        most: Levels to give at most, equally spaced in the logarithm of the share; None for all.
     """
     x = np.asarray(values, dtype=np.float64)
     n = len(x)
@@ -50,9 +55,17 @@ def survival_curve(
     tail, square = (v[::-1].cumsum()[::-1] for v in (w, w**2))  # of the samples from each on
     beyond = np.where(square > 0, tail**2 / np.maximum(square, 1e-300), 0.0)
     deep = np.flatnonzero(beyond >= min(LEAST_BEYOND, n) - 1e-9)
-    kept = slice(0, int(deep[-1]) + 1 if len(deep) else 1)
+    kept = _spaced(int(deep[-1]) + 1 if len(deep) else 1, n, most)
     if weight is not None:
         return Survival(level=x[order][kept], share=tail[kept], low=None, high=None)
     counts = (n - np.arange(n, dtype=np.float64))[kept]
     limits = np.array([clopper_pearson(k, float(n), level) for k in counts])
     return Survival(level=x[order][kept], share=counts / n, low=limits[:, 0], high=limits[:, 1])
+
+
+def _spaced(count: int, n: int, most: int | None) -> npt.NDArray[np.intp]:
+    """At most `most` of the first `count` ranks of n, the last among them, denser to the end."""
+    if most is None or count <= most:
+        return np.arange(count)
+    beyond = np.geomspace(n - count + 1, n, most)  # samples at or beyond each rank
+    return np.unique(n - np.round(beyond).astype(np.intp))

@@ -5,6 +5,7 @@ rich is imported when a terminal table is asked for, since its import draws from
 random generator.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Tone = Literal["", "good", "bad", "unsure"]
-_TONES: dict[str, Tone] = {"agree": "good", "differ": "bad", "cannot tell": "unsure"}
+TONES: dict[str, Tone] = {"agree": "good", "differ": "bad", "cannot tell": "unsure"}
 _STYLES: dict[Tone, str] = {"": "", "good": "green", "bad": "red", "unsure": "yellow"}
 
 
@@ -69,16 +70,21 @@ def summary_table(result: Result) -> "Table":
 def markdown_summary(result: Result) -> str:
     """The answer, the main table and the warnings as Markdown (GitHub flavour)."""
     columns, rows = result_table(result)
-    lines = [_md(sentence) for sentence in answer(result)] + [""]
-    lines += ["| " + " | ".join(_md(plain_title(column)) for column in columns) + " |"]
-    lines += ["|" + " --- |" * len(columns)]
-    for row in rows:
-        lines += ["| " + " | ".join(_md(f"{c.text} {c.detail}".strip()) for c in row) + " |"]
-    lines += ["", f"Audited law: {_md(result.audited_law or UNKNOWN)}"]
+    lines = [markdown_text(sentence) for sentence in answer(result)] + [""]
+    lines += markdown_table(columns, rows)
+    lines += ["", f"Audited law: {markdown_text(result.audited_law or UNKNOWN)}"]
     modes = [mode_line(row) for row in result.compressors]
-    lines += [f"- Failure mode: {_md(line)}" for line in modes if line]
-    lines += [f"- Warning: {_md(warning)}" for warning in result.warnings]
+    lines += [f"- Failure mode: {markdown_text(line)}" for line in modes if line]
+    lines += [f"- Warning: {markdown_text(warning)}" for warning in result.warnings]
     return "\n".join(lines) + "\n"
+
+
+def markdown_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    heads = [markdown_text(plain_title(column)) for column in columns]
+    body = [[markdown_text(f"{c.text} {c.detail}".strip()) for c in row] for row in rows]
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, *body)]
+    return [lines[0], "|" + " --- |" * len(columns), *lines[1:]]
 
 
 def plain_title(column: Column) -> str:
@@ -130,26 +136,26 @@ def _row(result: Result, row: CompressorRow) -> list[Cell]:
     deep = deepest_common(result)
     point = None if deep is None else point_at(row, deep)
     if point is not None:
-        cells.append(_doubtful(result, _level_cell(point.base)))
+        cells.append(doubtful_cell(result, _level_cell(point.base)))
     several = len({other.estimates.loss for other in result.compressors}) > 1
     loss = f" {row.estimates.loss}" if several else ""
     means = (_named(row.estimates.e_p, loss), _named(row.estimates.e_q, loss))
-    cells += [_doubtful(result, cell) for cell in means]
-    cells += [_decibel_cell(row, "real"), _doubtful(result, _decibel_cell(row, "base"))]
+    cells += [doubtful_cell(result, cell) for cell in means]
+    cells += [_decibel_cell(row, "real"), doubtful_cell(result, _decibel_cell(row, "base"))]
     sgcs = row.losses.get("sgcs")
-    cells += [_loss_cell(sgcs, "real"), _doubtful(result, _loss_cell(sgcs, "base"))]
+    cells += [_loss_cell(sgcs, "real"), doubtful_cell(result, _loss_cell(sgcs, "base"))]
     return [*cells, _code_cell(row), _klt_cell(row)]
 
 
 def _tail_cells(result: Result, tail: Tail | None, tau: Threshold) -> list[Cell]:
     if tail is None:
         return [Cell(text=UNKNOWN)] * 3
-    at = f"at {decibel(tail.nmse_db)}" if tau.nmse_db is None else ""
+    at = f"at {decibel(tail.tau_db)}" if tau.nmse_db is None else ""
     verdict = tail.agreement if tail.base and tail.real else UNKNOWN
     return [
         estimate_cell(tail.real, percent=True),
-        _doubtful(result, _base_cell(tail)),
-        Cell(text=verdict, detail=at, tone=_TONES.get(verdict, "")),
+        doubtful_cell(result, _base_cell(tail)),
+        Cell(text=verdict, detail=at, tone=TONES.get(verdict, "")),
     ]
 
 
@@ -176,7 +182,7 @@ def estimate_cell(estimate: Estimate | None, *, percent: bool = False) -> Cell:
     )
 
 
-def _doubtful(result: Result, cell: Cell) -> Cell:
+def doubtful_cell(result: Result, cell: Cell) -> Cell:
     """A figure on base samples, marked where the base law misses the real channels."""
     doubt = result.base.verdict == "misses" and cell.text != UNKNOWN
     return replace(cell, tone="unsure") if doubt else cell
@@ -227,7 +233,7 @@ def _terminal_cell(cell: Cell) -> "Text":
     return text.append(f" {cell.detail}", style="dim") if cell.detail else text
 
 
-def _md(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Text that Markdown shows as it stands: no markup, no table breaks, no HTML."""
     for sign in "\\`*_[]|#":
         text = text.replace(sign, "\\" + sign)

@@ -5,6 +5,7 @@ For the page; plain text, escaped by the template. Nothing is computed beyond ch
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from reports.estimates import Estimate, format_estimate
 from reports.schema import CompressorRow, ImportanceEstimates, Result
@@ -40,16 +41,31 @@ class TailSection:
     guided: Sequence[str]
 
 
-def tail_section(row: CompressorRow) -> TailSection:
-    """Of one compressor; empty parts are not shown."""
+class TailRow(Protocol):
+    """What has tails: a compressor, or a loss of a network."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def estimates(self) -> ImportanceEstimates: ...
+
+
+def tail_section(row: TailRow, *, loss: str = "NMSE", weight: str = "L") -> TailSection:
+    """Of one compressor or loss; empty parts are not shown.
+
+    Args:
+        row: With its estimates.
+        loss: Symbol of the loss in P(loss > tau).
+        weight: Symbol of what E_q averages.
+    """
     found = row.estimates
     return TailSection(
         method="" if found.curve is None else curve_method(found.curve),
         points=[] if found.curve is None else [_point(p) for p in found.curve.points],
-        titles=["Law", *(_title(found, key) for key in _figures(found.chains))],
+        titles=["Law", *(_title(key, loss) for key in _figures(found.chains))],
         chains=[_chain_row(entry, _figures(found.chains)) for entry in found.chains],
-        shifts=[line for entry in found.chains for line in _shift_lines(entry, found)],
-        guided=[] if found.guided is None else guided_lines(row.name, found.guided, found),
+        shifts=[line for entry in found.chains for line in _shift_lines(entry, loss)],
+        guided=[] if found.guided is None else guided_lines(row.name, found.guided, found, weight),
     )
 
 
@@ -80,26 +96,30 @@ def point_at(row: CompressorRow, probability: float) -> TailPoint | None:
     return next((point for point in points if point.probability == probability), None)
 
 
-def guided_lines(name: str, entry: GuidedEntry, found: ImportanceEstimates) -> list[str]:
+def guided_lines(
+    name: str, entry: GuidedEntry, found: ImportanceEstimates, weight: str = "L"
+) -> list[str]:
     """E_q[L] guided beside reweighting on both chains, Z, and what the twist explains."""
-    explained = ", ".join(f"{float(s):.2g}: {r2:.2f}" for s, r2 in entry.r2.items())
+    shares = [f"{float(s):.2g}: {round(r2, 2) + 0.0:.2f}" for s, r2 in entry.r2.items()]
+    explained = ", ".join(shares)  # + 0.0: no -0.00
     return [
-        f"{name}: E_q[L] = {format_estimate(entry.e_q)} by {entry.e_q.method} "
+        f"{name}: E_q[{weight}] = {format_estimate(entry.e_q)} by {entry.e_q.method} "
         f"({entry.n:,} samples). Status: {entry.e_q.status}.",
         f"Reweighting of plain draws of the same chain gives {format_estimate(entry.reweighted)} "
         f"(status: {entry.reweighted.status}), of the audited law {format_estimate(found.e_q)}. "
-        f"The guided run's own E_p[L] is {format_estimate(entry.z)}.",
+        f"The guided run's own E_p[{weight}] is {format_estimate(entry.z)}.",
         f"Share of the variance of l that the twist explains, by noise level: {explained}.",
     ]
 
 
 def decision_lines(result: Result) -> list[tuple[str, str, str, str, str]]:
     """(compressor, question, method, why, prices) of every decision."""
-    return [
-        (row.name, d.quantity, d.chosen, f"{d.reason}.", _prices(d))
-        for row in result.compressors
-        for d in row.estimates.decisions
-    ]
+    return [cells for row in result.compressors for cells in decisions_of(row.name, row.estimates)]
+
+
+def decisions_of(name: str, found: ImportanceEstimates) -> list[tuple[str, str, str, str, str]]:
+    """The same of one compressor or loss."""
+    return [(name, d.quantity, d.chosen, f"{d.reason}.", _prices(d)) for d in found.decisions]
 
 
 def _prices(decision: Decision) -> str:
@@ -140,8 +160,8 @@ def _figures(chains: Sequence[ChainFigures]) -> list[str]:
     return [MEAN, *chains[0].tails] if chains else []
 
 
-def _title(found: ImportanceEstimates, key: str) -> str:
-    return key if key == MEAN else f"P(NMSE > {key})"
+def _title(key: str, loss: str) -> str:
+    return key if key == MEAN else f"P({loss} > {key})"
 
 
 def _chain_row(entry: ChainFigures, keys: Sequence[str]) -> list[str]:
@@ -153,7 +173,7 @@ def _chain_row(entry: ChainFigures, keys: Sequence[str]) -> list[str]:
     return cells
 
 
-def _shift_lines(entry: ChainFigures, found: ImportanceEstimates) -> list[str]:
+def _shift_lines(entry: ChainFigures, loss: str) -> list[str]:
     """How far figures move, where both chains went from the same noise."""
     if not entry.shifts:
         return []
@@ -163,9 +183,9 @@ def _shift_lines(entry: ChainFigures, found: ImportanceEstimates) -> list[str]:
         by = "does not move" if shift.value == 0 else "moves by " + format_estimate(
             shift, percent=percent
         )  # fmt: skip
-        parts.append(f"{_title(found, key)} {by}")
+        parts.append(f"{_title(key, loss)} {by}")
     verdict = (
-        f"Beyond the audited law's interval: {joined([_title(found, k) for k in entry.moved])}."
+        f"Beyond the audited law's interval: {joined([_title(k, loss) for k in entry.moved])}."
         if entry.moved
         else "No figure is surely beyond the audited law's interval."
     )

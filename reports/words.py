@@ -5,11 +5,19 @@ plain: escaping is the page's business.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from reports.estimates import Estimate, agree, format_estimate
 from reports.fidelity_items import TailRatio
+from reports.level_words import UNKNOWN as UNKNOWN
+from reports.level_words import decibel as decibel
+from reports.level_words import joined as joined
+from reports.level_words import level_text
+from reports.level_words import lower_first as lower_first
+from reports.level_words import number as number
+from reports.level_words import share_text as share_text
 from reports.mode_names import mode_verdict
+from reports.nouns import CHANNELS, Nouns
 from reports.schema import (
     CompressorRow,
     RealismItem,
@@ -20,8 +28,7 @@ from reports.schema import (
     WorstFeature,
 )
 
-UNKNOWN = "unknown"
-_ALIKE = "The base law cannot be told from the real channels"
+_ALIKE = "The base law cannot be told from the"
 _SPECIAL = 3.0  # standard errors from which a feature of the worst channels is worth a sentence
 
 
@@ -40,23 +47,23 @@ def failure_sentence(result: Result) -> str:
     if not ranked:
         return f"Nothing was counted at the threshold {threshold.label}."
     (row, tail), (least, low) = ranked[0], ranked[-1]
-    where = f"NMSE above {decibel(tail.nmse_db)}"
+    where = f"NMSE above {decibel(tail.tau_db)}"
     if threshold.nmse_db is None:
         return (
             f"Each compressor has its own threshold ({threshold.label}); for {row.name} "
-            f"({where}) the channel fails on {_both(tail)}."
+            f"({where}) the channel fails on {both_sides(tail)}."
         )
     if len(ranked) == 1:
-        return f"{row.name} fails ({where}) on {_both(tail)}."
+        return f"{row.name} fails ({where}) on {both_sides(tail)}."
     budgets = budget_sentence([pair[0] for pair in ranked])
     gap = agree(_lead(tail), _lead(low))
     if gap != "differ":
         return (
             f"No compressor clearly fails more often than another ({where}): {row.name} on "
-            f"{_both(tail)}, and {least.name} on {_percent(_lead(low))}.{budgets}"
+            f"{both_sides(tail)}, and {least.name} on {_percent(_lead(low))}.{budgets}"
         )
     return (
-        f"{row.name} fails most often ({where}): on {_both(tail)}; "
+        f"{row.name} fails most often ({where}): on {both_sides(tail)}; "
         f"{least.name} fails least, on {_percent(_lead(low))}.{budgets}"
     )
 
@@ -84,8 +91,13 @@ def budget_sentence(rows: Sequence[CompressorRow]) -> str:
         found.setdefault(f"{budget(row)}{side}", []).append(row.name)
     if len(found) < 2:
         return ""
-    parts = [f"{amount} ({joined(names)})" for amount, names in found.items()]
+    parts = [f"{amount} ({_some(names)})" for amount, names in found.items()]
     return f" They do not feed back the same amount: {joined(parts)}."
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names in a sentence; of more than four their number."""
+    return joined(names) if len(names) <= 4 else f"{len(names)} compressors"
 
 
 def trust_sentence(result: Result) -> str:
@@ -108,7 +120,7 @@ def trust_sentence(result: Result) -> str:
         )
     differs = verdict == "cannot tell" or not said.startswith(_ALIKE)
     advice = " Where the columns differ, trust the one counted on real channels."
-    return f"{said} {_tally(words)}{advice if differs else ''}"
+    return f"{said} {tally(words)}{advice if differs else ''}"
 
 
 def base_sentence(
@@ -117,6 +129,8 @@ def base_sentence(
     ratios: Sequence[TailRatio] = (),
     *,
     alike: bool = True,
+    nouns: Nouns = CHANNELS,
+    units: Mapping[str, str] | None = None,
 ) -> str:
     """The verdict of `realism.base_verdict` in words: its figures, their thresholds.
 
@@ -125,29 +139,31 @@ def base_sentence(
         items: What was compared.
         ratios: Tail ratios that took part.
         alike: False where other figures tell the two apart, so that nothing more may be claimed.
+        nouns: What the samples are called.
+        units: Of losses other than the NMSE, by name.
     """
     checked = [item for item in items if item.kind == "distortion" and item.ks is not None]
     if verdict == "not checked" or not checked:
-        return "The base law was not checked against real channels."
+        return f"The base law was not checked against {nouns.real}."
     worst = max(checked, key=lambda item: item.ks or 0.0)
     numbers = (
-        f"distortions on its samples and on real channels differ by a KS distance of at most "
+        f"{nouns.measures} on its samples and on {nouns.real} differ by a KS distance of at most "
         f"{worst.ks:.3f} ({worst.label}), where a perfect model would show {worst.floor_mean:.3f}"
     )
     if verdict == "misses":
-        far = [ratio_words(ratio) for ratio in ratios if ratio.verdict == "off"]
-        tails = f"; {joined(far)}" if far else ""
-        return (
-            f"The base law misses the real channels: {numbers}{tails}. {base_rule(items, ratios)}"
-        )
+        far = sorted((r for r in ratios if r.verdict == "off"), key=_distance, reverse=True)
+        rest = f"{len(far) - 1} further tail{'s are' if len(far) > 2 else ' is'} off"
+        more = f", and {rest}" if len(far) > 1 else ""
+        tails = f"; {ratio_words(far[0], nouns, units)}{more}" if far else ""
+        return f"The base law misses the {nouns.real}: {numbers}{tails}. {base_rule(items, ratios)}"
     if verdict == "cannot tell":
         return (
-            "Whether the base law is close enough to the real channels cannot be told at these "
+            f"Whether the base law is close enough to the {nouns.real} cannot be told at these "
             f"sizes: {numbers}. {base_rule(items, ratios)}"
         )
     if alike and all(item.verdict == "within chance" for item in checked):
-        return f"{_ALIKE}: {numbers}."
-    return f"The base law is close to the real channels but not equal to them: {numbers}."
+        return f"{_ALIKE} {nouns.real}: {numbers}."
+    return f"The base law is close to the {nouns.real} but not equal to them: {numbers}."
 
 
 def base_rule(items: Sequence[RealismItem], ratios: Sequence[TailRatio] = ()) -> str:
@@ -179,17 +195,37 @@ def base_rule(items: Sequence[RealismItem], ratios: Sequence[TailRatio] = ()) ->
     return f"{rule}, as is a tail ratio whose 95 % interval leaves out {joined(parts)}."
 
 
-def ratio_words(ratio: TailRatio) -> str:
-    """How often base samples reach the tail of the real channels, in a clause."""
-    where = f"the worst {share_text(ratio.share)} of real channels for {ratio.label}"
+def _distance(ratio: TailRatio) -> float:
+    """How far a tail ratio is from 1, on the log scale."""
+    if ratio.ratio is None or ratio.ratio.value <= 0:
+        return math.inf
+    return abs(math.log(ratio.ratio.value))
+
+
+def ratio_words(
+    ratio: TailRatio, nouns: Nouns = CHANNELS, units: Mapping[str, str] | None = None
+) -> str:
+    """How often base samples reach the tail of the real channels, in a clause.
+
+    Further arguments as of `base_sentence`.
+    """
+    where = f"the worst {share_text(ratio.share)} of {nouns.real} for {ratio.label}"
     if ratio.ratio is None or ratio.tau is None or ratio.ratio.interval is None:
         return f"{where} are none"
     lo, hi = ratio.ratio.interval
-    level = decibel(10 * math.log10(ratio.tau)) if ratio.tau > 0 else number(ratio.tau)
     return (
         f"base samples are {ratio.ratio.value:.2f} [{lo:.2f}, {hi:.2f}] times as often among "
-        f"{where} (from {level} on)"
+        f"{where} (from {ratio_level(ratio, units)} on)"
     )
+
+
+def ratio_level(ratio: TailRatio, units: Mapping[str, str] | None = None) -> str:
+    """The threshold of a tail ratio: in dB of an NMSE, in the unit of another loss."""
+    if ratio.tau is None:
+        return UNKNOWN
+    if units is not None and ratio.name in units:
+        return level_text(ratio.tau, units[ratio.name])
+    return decibel(10 * math.log10(ratio.tau)) if ratio.tau > 0 else number(ratio.tau)
 
 
 def worst_sentence(result: Result) -> str:
@@ -303,39 +339,6 @@ def realism_phrase(item: RealismItem) -> str:
     return f"{item.verdict} ({ratio:.1f} times a perfect model's mean)"
 
 
-def decibel(value: float | None, digits: int = 2) -> str:
-    """A level as text with a true minus sign: "−5 dB", "−0.41 dB"; None reads "unknown"."""
-    if value is None:
-        return UNKNOWN
-    return f"{number(value, digits)} dB"
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """Fixed digits, trailing zeros dropped, a true minus sign; None reads "unknown"."""
-    if value is None:
-        return UNKNOWN
-    text = f"{value:.{digits}f}"
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return "0" if text == "-0" else text.replace("-", "−")
-
-
-def share_text(share: float) -> str:
-    """0.01 as "1 %"."""
-    return f"{100 * share:g} %"
-
-
-def joined(names: Sequence[str]) -> str:
-    """Names in a sentence: "A", "A and B", "A, B and C"."""
-    if len(names) < 2:
-        return "".join(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def lower_first(text: str) -> str:
-    """First letter in lower case, unless the word is an acronym such as RMS."""
-    return text[:1].lower() + text[1:] if not text[:2].isupper() else text
-
-
 def _lead(tail: Tail) -> Estimate | None:
     """The figure that ranks: counted on real channels where there are any."""
     return tail.real if tail.real is not None else tail.base
@@ -352,10 +355,10 @@ def _percent(estimate: Estimate | None) -> str:
     return format_estimate(estimate, percent=True)
 
 
-def _both(tail: Tail) -> str:
+def both_sides(tail: Tail, nouns: Nouns = CHANNELS) -> str:
     """`2.1 % [..] of 2,000 real channels and 1.9 % [..] of 800 base samples`."""
     parts = []
-    for estimate, whose in ((tail.real, "real channels"), (tail.base, "base samples")):
+    for estimate, whose in ((tail.real, nouns.real), (tail.base, "base samples")):
         if estimate is not None:
             share = _percent(estimate)
             if estimate is tail.base and tail.counted is not None:  # found by another method
@@ -377,7 +380,7 @@ def _agreements(result: Result) -> list[str]:
     ]
 
 
-def _tally(words: Sequence[str]) -> str:
+def tally(words: Sequence[str]) -> str:
     """How many failure probabilities agree between base samples and real channels."""
     if not words:
         return "No failure probability is known on both sides."

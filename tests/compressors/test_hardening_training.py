@@ -11,17 +11,19 @@ from torch import Tensor
 from channels import audit_space, load_channels
 from channels.sample import sample_path
 from channels.support import CsiAuditError
-from compressors import load_compressor
+from compressors import hardening_training, load_compressor
 from compressors.hardening_training import (
     HardeningModule,
     HardeningRecipe,
     harden_network,
     mixed_channels,
-    own_nmse,
     zoo_network,
 )
+from compressors.harness_training import Training
 from compressors.loading import NamedCompressor
+from compressors.neural import CompressorNetwork
 from compressors.plans import Plan
+from compressors.weight_mixing import own_nmse
 
 unit = pytest.mark.unit
 PLAN = Plan(steps=4, block_steps=2, batch_size=8, learning_rate=1e-4, warmup_steps=1)
@@ -81,6 +83,51 @@ def test_validation_objective_is_the_mix(x: Tensor, crnet: NamedCompressor) -> N
     assert not any("before" in name for name in module.state_dict())
 
 
+@unit
+@pytest.mark.parametrize(("noise", "shares"), [(1.0, {0.0}), (0.0, {0.8, 0.9, 1.0})])
+def test_what_ruins_the_mean_is_taken_back(
+    x: Tensor,
+    crnet: NamedCompressor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    noise: float,
+    shares: set[float],
+) -> None:
+    """A training that heals a noisy copy, and one that makes it worse."""
+    worn, trained = noisy(crnet, 0.3), noisy(crnet, noise).state_dict()
+    row = {"step": 4.0, "val_loss": 0.5, "val_mean": 0.2}
+
+    def train(*_: object, **__: object) -> Training:
+        return Training(weights=trained, curve=[row], seconds=1.0)
+
+    monkeypatch.setattr(hardening_training, "train", train)
+    path = harden_network(
+        replace(crnet, compressor=worn),
+        x[:40],
+        x[40:],
+        x_base=None,
+        folder=tmp_path,
+        recipe=RECIPE,
+        described={},
+    )
+    found = load_compressor(str(path))
+    assert found.card["trained_share"] in shares
+    assert [row[0] for row in found.card["mixing"]] == [i / 10 for i in range(11)]
+    before, after = own_nmse(worn, x), own_nmse(zoo_network(found)[0], x)
+    assert torch.equal(before, after) == (0.0 in shares)
+    assert float(after.mean()) <= float(before.mean())
+
+
+def noisy(named: NamedCompressor, noise: float) -> CompressorNetwork:
+    """The network with noise on its dense layers, in deviations of their weights."""
+    network, generator = zoo_network(named)[0], torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in network.parameters():
+            if p.ndim == 2:
+                p.add_(noise * p.std() * torch.randn(p.shape, generator=generator))
+    return network.eval()
+
+
 @pytest.mark.end_to_end
 @pytest.mark.slow
 def test_a_hardened_compressor_loads_and_a_resume_ends_alike(
@@ -134,6 +181,7 @@ def test_what_cannot_be_hardened_is_refused() -> None:
         ({"mix": 1.0}, r"mix must lie in \[0, 1\); got 1.0"),
         ({"power": 0.0}, r"power must lie in \(0, 8\]; got 0.0"),
         ({"from_base": 2.0}, r"from_base must lie in \[0, 1\]; got 2.0"),
+        ({"most_lost_db": -1.0}, r"most_lost_db must lie in \[0, 3\] dB; got -1.0"),
     ],
 )
 def test_bad_recipes_are_refused(settings: dict[str, float], message: str) -> None:

@@ -209,6 +209,48 @@ def test_what_is_no_run_is_refused(
     monkeypatch.chdir(tmp_path)
     assert main(["compare", "nowhere"]) == EXIT_BAD_INPUT
     assert "nowhere is no folder. Name a finished run" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()  # what is refused leaves nothing behind
+
+
+@end_to_end
+def test_the_audit_of_a_network_is_refused(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from csi_audit import comparison_runs
+    from reports.schema import load_result
+
+    network = replace(load_result(runs["half"]), network="a network")  # type: ignore[arg-type]
+    monkeypatch.setattr(comparison_runs, "load_result", lambda path: network)
+    with pytest.raises(CsiAuditError, match="is the audit of a cell network; compare sets"):
+        of_runs(runs, tmp_path / "out", "half", "quarter")
+
+
+@end_to_end
+def test_one_file_under_two_paths_is_refused(tiny: "TinyFiles", tmp_path: Path) -> None:
+    twin = tmp_path / "twin.h5"
+    shutil.copy(tiny.data, twin)
+    config = replace(files_config(tiny, tmp_path / "out"), data=(str(tiny.data), str(twin)))
+    with pytest.raises(CsiAuditError, match=r"twin\.h5 and .* hold the same channels: name one"):
+        csi_audit.compare(config)
+
+
+@end_to_end
+def test_runs_ask_their_file_again_and_say_where_it_is_gone(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    known = of_runs(runs, tmp_path / "known", "half", "quarter")
+    assert known.sets[0].notes[0].startswith("Design effect of ")
+    assert not any("not at hand" in warning for warning in known.warnings)
+    gone = tmp_path / "gone"
+    shutil.copytree(runs["half"], gone)
+    result = (gone / "result.json").read_text().replace('users.h5"', 'moved.h5"')
+    (gone / "result.json").write_text(result)
+    told = of_runs({**runs, "gone": gone}, tmp_path / "told", "gone", "quarter")
+    assert any("moved.h5 is not at hand any more" in warning for warning in told.warnings)
+    assert told.sets[0].notes == (
+        "Which users share a drop is not known: intervals count per user.",
+    )
+    assert told.sets[0].pairs[0].figures[0] == known.sets[0].pairs[0].figures[0]
 
 
 # --- Settings and cases ---------------------------------------------------------------------------
@@ -225,6 +267,13 @@ def test_what_is_no_run_is_refused(
         ({"data": ("a",), "compressor": ("b",), "n_base": 1}, "n_base must be 0 or at least 2"),
         ({"data": ("a",), "compressor": ("b",), "tau_quantile": 2}, "tau_quantile must lie in"),
         ({"data": ("a",), "compressor": ("b",), "tau_db": (999.0,)}, "tau_db must lie in"),
+        (
+            {"data": ("a",), "compressor": ("b",), "tau_db": (-3.0, -3.001)},
+            "levels that differ in two digits; got −3 dB, −3 dB",
+        ),
+        ({"runs": ("a", "a/")}, "runs must name each one once"),
+        ({"runs": ("a",), "n_base": 7}, "n_base has no effect on finished runs, .*; got 7"),
+        ({"runs": ("a",), "axes": "rx"}, "axes has no effect on finished runs"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, object], message: str) -> None:
@@ -245,8 +294,38 @@ def audited(scenario: str | None = "3GPP_38.901_UMi", sha256: str = "aa") -> Sou
     [
         (TrainingChannels(scenarios=("UMi",)), audited(), "case 1", "trained and audited on"),
         (TrainingChannels(scenarios=("UMa",)), audited(), "case 2", "trained on UMa, audited on"),
-        (TrainingChannels(scenarios=("UMa", "UMi")), audited(), "case 3", "mixture, which holds"),
-        (TrainingChannels(scenarios=("UMa", "InH")), audited(), "case 3", "does not hold"),
+        (TrainingChannels(scenarios=("UMa", "UMi")), audited(), "case 3", "UMa + UMi, which holds"),
+        (TrainingChannels(scenarios=("UMa", "InH")), audited(), "case 2", "UMa + InH, audited on"),
+        (
+            TrainingChannels(scenarios=("UMa", "UMi"), grid={"bandwidth_hz": 2e7}),
+            audited(),
+            "case 2",
+            "other bandwidth: 20 and 10 MHz",
+        ),
+        (
+            TrainingChannels(scenarios=("3GPP_38.901_UMi_LOS", "UMi-Street Canyon NLOS")),
+            audited(),
+            "case 1",
+            "trained and audited on",
+        ),
+        (
+            TrainingChannels(scenarios=("UMi",)),
+            audited("3GPP_38.901_UMi_LOS, 3GPP_38.901_UMi_NLOS"),
+            "case 1",
+            "trained and audited on",
+        ),
+        (
+            TrainingChannels(scenarios=("UMi",)),
+            audited("3GPP_38.901_UMa_LOS, 3GPP_38.901_UMi_NLOS"),
+            "case 2",
+            "trained on UMi, audited on",
+        ),
+        (
+            TrainingChannels(sha256="aa", scenarios=("UMa", "UMi")),
+            audited(),
+            "case 3",
+            "its own training file",
+        ),
         (TrainingChannels(), audited(), "unknown", "card does not say"),
         (TrainingChannels(scenarios=("UMi",)), audited(None), "unknown", "file does not say"),
         (TrainingChannels(sha256="aa"), audited(None), "case 1", "its own training file"),

@@ -1,17 +1,27 @@
 """Failure channels of a run: which, with which weights, and back through every format."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 
 import csi_audit
-from channels import load_channels, write_channels
+from channels import ChannelSet, Grid, load_channels, unit_power, write_channels
+from channels.domains import Panel
 from channels.support import CsiAuditError
-from csi_audit import RunConfig, auditing
+from csi_audit import RunConfig, auditing, failure_export
 from csi_audit.command_line import EXIT_BAD_INPUT, EXIT_OK, main
-from csi_audit.failure_export import audited_file, failure_channels
+from csi_audit.comparison_runs import finished_run
+from csi_audit.failure_export import (
+    FailureChannels,
+    audited_file,
+    failure_channels,
+    panel_words,
+    write_failures,
+)
 from csi_audit.run_state import read_arrays
 
 if TYPE_CHECKING:
@@ -117,6 +127,8 @@ def test_nothing_to_export_is_said(
         ),
         (["--compressor", "Half", "--out", "nowhere/a.h5"], "the folder nowhere does not exist"),
         (["--compressor", "Half", "--out", "a.h5", "--tau_db=300"], "tau_db must lie in"),
+        (["--compressor", "Half", "--out", "a.h5", "--power=-1"], "power must lie in (0, 8]; got"),
+        (["--compressor", "Half", "--out", "a.h5", "--power=9"], "power must lie in (0, 8]; got"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -132,14 +144,80 @@ def test_bad_input_is_one_line(
     assert message in capsys.readouterr().err
 
 
+def found_channels(labels: tuple[str, ...] = (), panel: Panel | None = None) -> FailureChannels:
+    """Six channels of eight antennas, with further labels of these names."""
+    h, power_db = unit_power(
+        torch.randn(6, 1, 8, 4, generator=torch.Generator().manual_seed(0)) + 0j
+    )
+    grid = Grid(carrier_hz=2e9, bandwidth_hz=1e7, n_sub=4, panel=panel)
+    own = {"log_weight": torch.zeros(6).double()} | {n: torch.arange(6) for n in labels}
+    channels = ChannelSet(h=h, power_db=power_db, grid=grid, labels=own)
+    return FailureChannels(channels=channels, law="a law", ess=6.0)
+
+
+@pytest.mark.parametrize("label", ["h", "power_db", "law", "carrier_hz", "file"])
+def test_a_label_never_takes_the_place_of_the_channels(label: str, tmp_path: Path) -> None:
+    with pytest.raises(CsiAuditError, match=rf"labels must not be named {label}: .*\.h5"):
+        write_failures(tmp_path / "a.npz", found_channels((label,)), attributes={"law": "a law"})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", ["mat", "npz"])
+def test_a_panel_that_the_format_cannot_say_is_said(ending: str, tmp_path: Path) -> None:
+    file, found = tmp_path / f"a.{ending}", found_channels(panel=(2, 2, 2))
+    write_failures(file, found, attributes={})
+    assert panel_words(file, found.channels) == (
+        f".{ending} does not say that the array is a panel: read it with --panel=[2,2,2], or write "
+        ".h5, which does."
+    )
+    assert load_channels(file).grid.panel is None
+    assert load_channels(file, panel=(2, 2, 2)).grid.panel == (2, 2, 2)
+    assert panel_words(file, found_channels().channels) == ""
+
+
+def test_compact_hdf5_keeps_the_panel(tmp_path: Path) -> None:
+    file, found = tmp_path / "a.h5", found_channels(panel=(2, 2, 2))
+    write_failures(file, found, attributes={})
+    assert load_channels(file).grid.panel == (2, 2, 2)
+    assert panel_words(file, found.channels) == ""
+
+
+def test_npz_says_what_it_holds(tmp_path: Path) -> None:
+    write_failures(tmp_path / "a.npz", found_channels(panel=(2, 2, 2)), attributes={"law": "a law"})
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as found:
+        assert found["panel"].tolist() == [2, 2, 2]
+        assert str(found["law"]) == "a law"
+
+
+def test_a_loader_that_changed_is_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fewer = audited_file(finished_run(run)).subset(slice(0, 3))
+    monkeypatch.setattr(failure_export, "audited_file", lambda run: fewer)
+    with pytest.raises(CsiAuditError, match=r"gives 3 users, the run audited \d+\. Is it a loader"):
+        failure_channels(run, "Quarter", tau_db=level(run), source="real")
+
+
+def test_real_failures_give_up_labels_of_the_export(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """power_db comes back as a label of .mat and .npz, and an export may be audited again."""
+    users = audited_file(finished_run(run))
+    worn = {name: torch.full((len(users),), -7.0) for name in ("power_db", "nmse", "log_weight")}
+    users = dataclasses.replace(users, labels={**users.labels, **worn})
+    monkeypatch.setattr(failure_export, "audited_file", lambda run: users)
+    found = failure_channels(run, "Quarter", tau_db=level(run), source="real")
+    assert "power_db" not in found.channels.labels
+    assert bool((found.channels.label("nmse") > 0).all())
+    assert float(found.channels.label("log_weight").exp().sum()) == pytest.approx(1)
+    write_failures(tmp_path / "a.h5", found, attributes={})
+    assert torch.equal(load_channels(tmp_path / "a.h5").power_db, found.channels.power_db)
+
+
 def test_another_file_in_its_place_is_refused(run: Path, tiny: "TinyFiles", tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    from csi_audit.comparison_runs import finished_run
-
     found = finished_run(run)
     other = tmp_path / "users.h5"
     write_channels(other, load_channels(tiny.bare))
-    data = replace(found.result.data, path=str(other))
+    data = dataclasses.replace(found.result.data, path=str(other))
     with pytest.raises(CsiAuditError, match=r"users\.h5 is not the file that .* audited"):
-        audited_file(replace(found, result=replace(found.result, data=data)))
+        audited_file(
+            dataclasses.replace(found, result=dataclasses.replace(found.result, data=data))
+        )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from channels import ChannelDomain, ChannelSet, Grid, audit_space
 from compressors import NamedCompressor, in_audit_space, load_compressor
+from csi_audit.deeper import FailureSample
 from csi_audit.failure_modes_of_run import (
     ENOUGH,
     EXEMPLARS,
@@ -94,7 +95,7 @@ def test_exemplars_are_failing_channels_of_the_mode_with_their_reconstruction(
     assert {e.source for e in mine} == {"real"}
     assert [e.nmse for e in mine] == sorted(e.nmse for e in mine)
     for e in mine:
-        assert e.nmse == evidence.real.nmse(named.name)[e.index] > 10 ** (tail.nmse_db / 10)
+        assert e.nmse == evidence.real.nmse(named.name)[e.index] > 10 ** (tail.tau_db / 10)
         assert np.square(e.x_hat - e.x).sum() / np.square(e.x).sum() == pytest.approx(e.nmse)
 
 
@@ -163,7 +164,7 @@ def test_a_sample_of_the_failure_law_is_taken_with_its_weights(
     x = other[lost > tau]
     log_w = torch.zeros(len(x), dtype=torch.float64)
     log_w[::2] = -torch.inf
-    given = WeightedSamples(x=x, log_w=log_w, law="failure", chain="subset simulation", tau=tau)
+    given = failures_of(x, log_w, tau)
     tail = replace(tail_of(evidence, named.name, 0.9), nmse_db=10 * np.log10(tau))
     found = modes_of_compressor(named, tail, evidence, failures=given)
     count = len(x) - len(x[::2])
@@ -174,6 +175,11 @@ def test_a_sample_of_the_failure_law_is_taken_with_its_weights(
     inside = found.report.modes[0].share.value
     if power is not None and inside == 1:
         assert found.maps[0].power == pytest.approx(power, rel=1e-4)
+
+
+def failures_of(x: Tensor, log_w: Tensor, tau: float, families: int | None = None) -> FailureSample:
+    samples = WeightedSamples(x=x, log_w=log_w, law="failure", chain="subset simulation", tau=tau)
+    return FailureSample(samples=samples, run=np.arange(len(x)) % (families or len(x)))
 
 
 def test_mean_maps_are_weighted_means_in_blocks(evidence: Evidence) -> None:
@@ -233,3 +239,65 @@ def test_the_rarest_threshold_with_enough_failures_is_looked_at(evidence: Eviden
         )  # fmt: skip
         assert row.modes is not None
         assert row.modes.threshold == wanted
+
+
+def beyond(evidence: Evidence, draw_users: Draw, quantile: float) -> tuple[Tensor, float]:
+    """Channels of another draw beyond a quantile of the real ones, and that level."""
+    named = evidence.compressors[0]
+    tau = float(np.quantile(evidence.real.nmse(named.name), quantile))
+    x = audit_space(draw_users(6000, seed=9))
+    lost = in_audit_space(named.compressor)(x) - x
+    return x[lost.square().flatten(1).sum(1) / x.square().flatten(1).sum(1) > tau], tau
+
+
+def test_a_failure_sample_decides_the_threshold_where_it_is_worth_more(
+    evidence: Evidence, draw_users: Draw
+) -> None:
+    """At the own 99 % quantile few of 500 base samples fail; a sample of that law has enough."""
+    before, drawn = whole(evidence)
+    name = evidence.compressors[0].name
+    x, tau = beyond(evidence, draw_users, 0.99)
+    assert len(x) > ENOUGH > (evidence.base.nmse(name) > tau).sum()
+    even = torch.zeros(len(x), dtype=torch.float64)
+    told, _ = with_failure_modes(
+        before, drawn, evidence, failures={name: failures_of(x, even, tau)}
+    )
+    first = told.compressors[0].modes
+    assert first is not None
+    assert first.nmse_db == pytest.approx(10 * np.log10(tau))
+    assert first.threshold == "own 99 % quantile"
+    assert first.n_failures > ENOUGH
+    alone, _ = with_failure_modes(before, drawn, evidence)
+    assert told.compressors[1:] == alone.compressors[1:]
+    assert alone.compressors[0].modes is not None
+    assert alone.compressors[0].modes.threshold != first.threshold
+
+
+def test_a_failure_sample_finds_the_mode_that_many_base_samples_find(
+    evidence: Evidence, draw_users: Draw, pair: list[NamedCompressor]
+) -> None:
+    """Without its part in the population, small boxes around a few failures would be the modes."""
+    named, name = evidence.compressors[0], evidence.compressors[0].name
+    x, tau = beyond(evidence, draw_users, 0.95)
+    tail = tail_of(evidence, name, 0.95)
+    given = failures_of(x, torch.zeros(len(x), dtype=torch.float64), tau)
+    report = modes_of_compressor(named, tail, evidence, failures=given).report
+    large = evidence_of(evidence.channels, draw_users(6000, seed=9), pair)
+    wanted = modes_of_compressor(named, tail_of(large, name, 0.95), large).report.modes[0]
+    first = report.modes[0]
+    assert first.name == wanted.name
+    assert first.share.value == pytest.approx(wanted.share.value, abs=0.15)
+    assert first.population.value == pytest.approx(wanted.population.value, abs=0.03)
+
+
+@pytest.mark.parametrize("families", [ENOUGH - 1, 0])
+def test_a_failure_sample_of_few_families_is_left_aside(
+    evidence: Evidence, draw_users: Draw, families: int
+) -> None:
+    before, drawn = whole(evidence)
+    name = evidence.compressors[0].name
+    x, tau = beyond(evidence, draw_users, 0.99)
+    x = x if families else x[:0]
+    given = failures_of(x, torch.zeros(len(x), dtype=torch.float64), tau, families)
+    told, _ = with_failure_modes(before, drawn, evidence, failures={name: given})
+    assert told.compressors == with_failure_modes(before, drawn, evidence)[0].compressors

@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from channels import ChannelSet, audit_space, load_channels, write_channels
+from channels import (
+    ChannelSet,
+    Grid,
+    audit_space,
+    load_channels,
+    unit_power,
+    write_channels,
+)
 from channels.sample import sample_path
 from channels.support import CsiAuditError
+from compressors import load_compressor
 from csi_audit import hardening_command
 from csi_audit.command_line import EXIT_BAD_INPUT, EXIT_OK, main
 from csi_audit.hardening_command import hardened, hardening_folder
@@ -42,7 +50,7 @@ def test_weights_verdict_and_table_are_written(
     plain = json.loads((out / "harden.json").read_text())
     assert plain["n"] == 10
     assert plain["n_trained"] == 100  # one drop of twelve measures, one of eleven selects
-    assert plain["n_importance"] == 43
+    assert plain["n_importance"] == 150  # 0.6 of all
     assert plain["verdict"] in ("did not work", "cannot tell")  # 10 users tell nothing
     assert (out / "compressor.safetensors").is_file()
 
@@ -58,7 +66,7 @@ def test_held_out_drops_are_in_no_training(users: Path) -> None:
 
 
 def test_figures_before_are_those_of_the_compressor(users: Path, tmp_path: Path) -> None:
-    from compressors import load_compressor, nmse
+    from compressors import nmse
     from compressors.audit_space import in_audit_space
 
     config = HardenConfig(
@@ -103,16 +111,50 @@ def test_base_samples_of_a_run_are_taken(
         hardening_command._base_samples(config, x[..., :8], None)
 
 
-def test_known_users_are_told(users: Path) -> None:
-    from compressors import load_compressor
+KNOWN = {"data": {"sha256": "a"}, "validation": {"sha256": "b"}}
 
-    channels: ChannelSet = load_channels(users)
-    named = load_compressor("crnet-64")
-    config = HardenConfig(compressor="crnet-64", data=str(users))
-    assert hardening_command._notes(config, named, channels) == ()
-    known = replace(named, card={"data": {"sha256": channels.source.sha256}})
-    (note,) = hardening_command._notes(config, known, channels)
-    assert "was trained on this file" in note
+
+def notes_of(config: HardenConfig, *files: str) -> str:
+    """Notes on training, validation and holdout users of files with these hashes, joined; the
+    compressor was trained on "a" and selected on "b"."""
+    named = replace(load_compressor("crnet-64"), card=KNOWN)
+    h, power_db = unit_power(torch.ones(2, 1, 4, 4, dtype=torch.complex64))
+    users = ChannelSet(
+        h=h, power_db=power_db, grid=Grid(carrier_hz=None, bandwidth_hz=None, n_sub=4)
+    )
+    training, validation, holdout = (
+        replace(users, source=replace(users.source, path=f"{sha256}.h5", sha256=sha256))
+        for sha256 in files
+    )
+    return " ".join(hardening_command._notes(config, named, training, validation, holdout))
+
+
+@pytest.mark.parametrize(
+    ("validation", "holdout", "files", "words"),
+    [
+        (None, None, "aaa", ("was trained on this file", "little change was selected")),
+        (None, "c.h5", "aac", ("little change was selected",)),
+        ("c.h5", "b.h5", "acb", ("trained or selected on b.h5: figures before",)),
+        ("c.h5", "c.h5", "acc", ("figures after are flattered",)),
+        ("d.h5", "c.h5", "adc", ()),
+        (None, None, "eee", ()),
+    ],
+)
+def test_known_users_are_told(
+    validation: str | None, holdout: str | None, files: str, words: tuple[str, ...]
+) -> None:
+    config = HardenConfig(
+        compressor="crnet-64", data="a.h5", validation=validation, holdout=holdout
+    )
+    notes = notes_of(config, *files)
+    assert all(text in notes for text in words)
+    assert notes.count("Name other users") == len(words)
+
+
+def test_settings_reach_the_training(users: Path) -> None:
+    config = HardenConfig(compressor="crnet-64", data=str(users), optimizer="adamw", steps=200)
+    plan = hardening_command._plan(config)
+    assert (plan.optimizer, plan.steps, plan.learning_rate) == ("adamw", 200, config.learning_rate)
 
 
 def test_default_folders() -> None:
@@ -128,6 +170,7 @@ def test_default_folders() -> None:
     [
         (["klt-16"], "klt-16 cannot be hardened: klt is fitted in one go"),
         (["crnet-64", "--mix", "1"], "mix must lie in [0, 1); got 1.0"),
+        (["crnet-64", "--most_lost_db", "9"], "most_lost_db must lie in [0, 3] dB; got 9.0"),
         (["crnet-64", "--run", "a", "--base", "b"], "run and base exclude each other"),
         (["crnet-64", "--run", "nowhere"], "nowhere is no folder"),
         (["crnet-64", "--steps", "3"], "steps must be a multiple of block_steps"),

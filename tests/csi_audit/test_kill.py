@@ -107,7 +107,13 @@ def test_fit_base_survives_kills(
         steps = ["--steps", "60" if adapted else "150", "--block_steps", "5"]
         settings = [*steps, "--batch_size", "16", "--device", "cpu"]
         data = [str(tmp_path / "train.h5"), "--validation", str(tmp_path / "val.h5")]
-        more = ["--fidelity_samples", "16", "--contrast_samples", "8", *(["--adapt", str(tiny_base)] if adapted else [])]
+        more = [
+            "--fidelity_samples",
+            "16",
+            "--contrast_samples",
+            "8",
+            *(["--adapt", str(tiny_base)] if adapted else []),
+        ]
         return ["fit-base", *data, "--out", str(tmp_path / out), *settings, *more]
 
     finish(processes, arguments("whole"))

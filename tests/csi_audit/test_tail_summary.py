@@ -63,7 +63,7 @@ def deeper(*chains: ChainDraws, subset: bool = False, **changed: Any) -> Deeper:
 
 
 def draws(kind: Kind, nmse: Any) -> ChainDraws:
-    return ChainDraws(kind=kind, chain="other", nmse={"net": nmse}, n_evaluations=77)
+    return ChainDraws(kind=kind, chain="other", values={"net": nmse}, n_evaluations=77)
 
 
 def figures(found: Deeper) -> tuple[ChainFigures, ...]:

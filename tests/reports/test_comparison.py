@@ -1,15 +1,19 @@
 """What a comparison says of made-up distortions whose order and overlap are known."""
 
 import json
+import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import stats
 
 from channels.support import CsiAuditError
 from reports.comparison import ComparedLosses, compared_set, matrix_cell, ranking_sentence
+from reports.comparison_estimates import DECIBELS
 from reports.comparison_keys import COMPARISON_KEYS
 from reports.comparison_page import (
     ComparisonArrays,
@@ -18,18 +22,20 @@ from reports.comparison_page import (
     write_comparison,
 )
 from reports.comparison_schema import (
+    OWN_FILE,
     ComparedCompressor,
     ComparisonResult,
     load_comparison,
 )
 from reports.comparison_words import (
+    amounts_sentence,
     answer_sentences,
     comparison_tables,
     decibel_cell,
     scenario_sentence,
     shown_pairs,
 )
-from reports.estimates import Estimate
+from reports.estimates import Estimate, mean_estimate
 from reports.figure_data import ReportArrays
 from reports.keys import schema_paths
 
@@ -189,17 +195,114 @@ def test_maps_are_drawn_for_each_set_that_has_them() -> None:
     assert names == ["beyond-1-users", "differences-1-users", "cloud-1-users", "lost-1-users"]
 
 
-def test_shift_names_the_largest_loss() -> None:
+def moved(factor: float, reason: str = "") -> ComparisonResult:
+    """Users at home, and others elsewhere on which `bad` loses by a factor."""
     home, away = made_up(), replace(made_up(), name="elsewhere")
-    away = replace(away, nmse={k: v * (2 if k == "bad" else 1) for k, v in away.nmse.items()})
+    away = replace(away, nmse={k: v * (factor if k == "bad" else 1) for k, v in away.nmse.items()})
     result = comparison(home, away)
     cases = {"users": "case 1", "elsewhere": "case 2"}
-    cells = tuple(cell.told(cases[cell.set_name], "") for cell in result.matrix)  # type: ignore[arg-type]
-    assert scenario_sentence(replace(result, matrix=cells)) == (
-        "Away from the scenario it was trained on, bad changes by +3.01 dB in mean NMSE (from "
-        "users to elsewhere), the most of all."
+    cells = tuple(
+        cell.told(cases[cell.set_name], reason if cell.set_name == "users" else "")  # type: ignore[arg-type]
+        for cell in result.matrix
     )
-    assert scenario_sentence(result) == ""
+    return replace(result, matrix=cells)
+
+
+def test_shift_names_the_largest_loss_with_an_interval_for_all() -> None:
+    said = scenario_sentence(moved(2.0))
+    found = re.fullmatch(
+        r"Away from the scenario it was trained on, bad loses: \+3\.01 dB \[\+(.*), \+(.*)\] in "
+        r"mean NMSE, from users to elsewhere, the most of 3 such changes\.",
+        said,
+    )
+    assert found is not None, said
+    low, high = float(found[1]), float(found[2])
+    own = mean_estimate(made_up().nmse["bad"])
+    assert own.std_error is not None
+    se = DECIBELS * math.sqrt(2) * own.std_error / own.value
+    wide = 2 * stats.t.isf(0.05 / 6, 2 * (N - 1)) * se  # of three intervals together
+    assert high - low == pytest.approx(wide, abs=0.02)
+
+
+def test_shift_within_chance_is_not_told() -> None:
+    said = scenario_sentence(moved(1.02))
+    assert said.startswith("Cannot tell that any compressor loses mean NMSE away from the scenario")
+    assert "largest change: bad, +0.09 dB [−" in said
+    assert scenario_sentence(comparison(made_up())) == ""
+
+
+def test_figures_on_the_training_file_are_no_home() -> None:
+    assert scenario_sentence(moved(2.0, OWN_FILE)) == ""
+
+
+def test_other_sets_are_told_where_they_differ() -> None:
+    first = made_up()
+    turned = dict(zip(first.nmse, reversed(list(first.nmse.values())), strict=True))
+    other = replace(first, name="elsewhere", nmse=turned)
+    said = answer_sentences(comparison(first, replace(first, name="there"), other))
+    assert "The same of the means can be said on 600 real channels of there." in said
+    assert any(sentence.startswith("On 600 real channels of elsewhere: ") for sentence in said)
+
+
+def test_unequal_code_lengths_are_said() -> None:
+    result = comparison(made_up())
+    assert "feed back" not in " ".join(answer_sentences(result))
+    amounts = ({"n_code": 128, "n_side": 1}, {"n_code": 128, "n_side": 0}, {"bits_mean": 512.0})
+    told = tuple(
+        replace(c, **amount)  # type: ignore[arg-type]
+        for c, amount in zip(result.compressors, amounts, strict=True)
+    )
+    said = answer_sentences(replace(result, compressors=told))[0]
+    assert said.endswith(
+        "They do not feed back the same amount: 128 reals + 1 scale (good), 128 reals (twin) and "
+        "512 bits (bad)."
+    )
+    assert "128 reals + 1 scale" in render_comparison(replace(result, compressors=told))
+    many = [replace(result.compressors[0], n_code=64 + k) for k in range(5)]
+    assert amounts_sentence(many) == " They feed back 5 different amounts: see Provenance."
+
+
+def test_a_threshold_set_on_the_same_channels_finds_nothing() -> None:
+    losses = replace(made_up(), set_here=("own 99 % quantile",))
+    result = comparison(losses)
+    own = result.matrix[0].p_fail["own 99 % quantile"]
+    assert (own.interval, own.status) == (None, "by definition")
+    assert result.matrix[0].p_fail["−3 dB"].interval is not None
+    assert not any("own" in head for head in comparison_tables(result)[0].heads)
+    both = comparison_tables(comparison(losses, replace(losses, name="there", set_here=())))[0]
+    column = both.heads.index("P(NMSE > own 99 % quantile)")
+    assert both.rows[0][column].detail == "by definition"
+    assert both.rows[3][column].detail.startswith("[")
+
+
+def test_drops_that_are_alike_take_the_verdict() -> None:
+    """One by one the users tell `bad` from `good`; four drops that disagree do not."""
+    losses = made_up(("good", "bad"))
+    drops = np.arange(N) % 4
+    good = np.sqrt(losses.nmse["good"])
+    bad = good * np.array([1.6, 1.0, 1.0, 0.8])[drops]
+    losses = replace(losses, nmse={"good": good, "bad": bad}, drops=drops)
+    found = compared_set(losses)
+    mean = found.pairs[0].figures[0]
+    assert mean.verdict == "cannot tell"
+    assert mean.design_effect is not None
+    assert mean.design_effect > 5
+    assert "differences here, interval and test go by drop" in found.notes[0]
+    alone = compared_set(replace(losses, drops=None)).pairs[0].figures[0]
+    assert (alone.verdict, alone.design_effect) == ("first is better", None)
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [(1.0, "The base law is credible here."), (3.0, "The base law misses the real channels: ")],
+)
+def test_samples_of_the_base_law_are_held_against_real_channels(factor: float, said: str) -> None:
+    real = made_up()
+    base = replace(real, name="base", kind="base", drops=None,
+                   nmse={name: factor * values for name, values in real.nmse.items()})  # fmt: skip
+    (note,) = compared_set(base, real=real).notes
+    assert note.startswith(said)
+    assert "distance of a distortion to users" in note
 
 
 def test_file_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -44,6 +44,12 @@ def test_verdicts(body: float, tail: float, verdict: str, words: str) -> None:
     assert words in found[1]
 
 
+def test_a_compressor_as_it_came_is_told_from_too_few_users() -> None:
+    verdict, words = hardening_verdict(hardening_changes(BEFORE, BEFORE))
+    assert verdict == "did not work"
+    assert "the compressor is as it came" in words
+
+
 def test_too_few_users_are_no_verdict() -> None:
     found = hardening_verdict(hardening_changes(BEFORE[:50], after(1.0, 0.9)[:50]))
     assert found[0] == "cannot tell"

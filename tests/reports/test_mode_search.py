@@ -181,6 +181,19 @@ def test_a_sample_of_the_failure_law_finds_what_base_samples_cannot() -> None:
 
 
 @pytest.mark.unit
+def test_failures_of_their_own_have_their_part_in_the_population() -> None:
+    channels = population(400, 10)
+    fails = channels.features["azimuth_spread_deg"] > 40
+    base = WeightedChannels(channels=channels, fails=fails, log_w=np.zeros(400))
+    cases = failure_cases(base, base, rate=0.05)
+    assert cases.population.sum() == pytest.approx(1)
+    assert cases.population[400:].sum() == pytest.approx(0.05)
+    assert not cases.population[:400][fails].any()
+    own = failure_cases(base, base)
+    assert own.population[400:].sum() == pytest.approx(fails.mean())
+
+
+@pytest.mark.unit
 def test_clusters_count_as_one_failure_each() -> None:
     channels = population(400, 10)
     fails = channels.features["azimuth_spread_deg"] > 40
