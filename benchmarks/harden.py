@@ -1,8 +1,8 @@
 """Does hardening help the users a compressor serves worst, and is it the importance samples?
 
 Fine-tunes each compressor twice from the same weights for the same steps: once on training channels
-alone (the control), once on a mix with importance samples of q ~ NMSE^power p, drawn of the base
-model and of the training channels. Before, control and hardened are measured on users that no
+alone (the control), once on a mix with importance samples of q ~ NMSE^power p, most of which the
+base model makes as variants of the worst training users. Before, control and hardened are measured on users that no
 training and no selection of these runs saw; differences are paired over users. Every other drop of
 the validation users selects; the rest of them measure, or with `--split test` the test users (the
 bundled weights were selected on all validation users, which flatters their figures before). What
@@ -56,8 +56,9 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     add, default = parser.add_argument, HardenConfig(compressor="", data="")
     add("--compressor", nargs="+", action="extend", metavar="SPEC", help="default: transnet-16")
     add("--base", type=Path, help="base model (default: the bundled one)")
-    add("--base-samples", type=int, default=default.base_samples)
-    add("--base-steps", type=int, default=default.base_steps)
+    add("--variants", type=int, default=default.variants)
+    add("--variant-sigma", type=float, default=default.variant_sigma)
+    add("--variant-steps", type=int, default=default.variant_steps)
     add("--power", type=float, default=default.power, help="of the NMSE in q")
     add("--mix", type=float, default=default.mix, help="share of importance samples")
     add("--steps", type=int, default=default.steps)
@@ -107,19 +108,21 @@ def settings_of(
     """One training; its folder is named by everything that changes it."""
     own, train = options.own, options.channels_path("train")
     weights = load_compressor(spec).sha256
-    files = (weights, base_sha256, file_sha256(train), file_sha256(sides.selects))
+    files = (weights, file_sha256(train), file_sha256(sides.selects))
     digest = hashlib.sha256(" ".join(map(str, files)).encode()).hexdigest()
-    key = f"{Path(spec).stem}-{digest[:12]}-{own.base_samples}x{own.base_steps}"
-    key += f"-{own.steps}-{own.optimizer}-{own.learning_rate:g}-{own.precision}-{options.seed}"
-    key += "-control" if control else f"-p{own.power:g}-m{own.mix:g}"
+    key = f"{Path(spec).stem}-{digest[:12]}-{own.steps}x{own.block_steps}-{own.optimizer}"
+    key += f"-{own.learning_rate:g}-{own.precision}-{options.seed}"
+    varied = f"{own.variants}x{own.variant_steps}-s{own.variant_sigma:g}-{base_sha256[:8]}"
+    key += "-control" if control else f"-p{own.power:g}-m{own.mix:g}-{varied}"
     return HardenConfig(
         compressor=spec,
         data=str(train),
         validation=str(sides.selects),
         holdout=str(sides.rest),
         base=None if own.base is None else str(own.base),
-        base_samples=0 if control else own.base_samples,
-        base_steps=own.base_steps,
+        variants=0 if control else own.variants,
+        variant_sigma=own.variant_sigma,
+        variant_steps=own.variant_steps,
         power=own.power,
         mix=0.0 if control else own.mix,
         out=str(own.state / key),
@@ -221,7 +224,8 @@ def main() -> None:
         "selected_on_sha256": file_sha256(sides.selects),
         "trained_on_sha256": file_sha256(options.channels_path("train")),
         "base_sha256": base.sha256,
-        "base_samples": own.base_samples,
+        "variants": own.variants,
+        "variant_sigma": own.variant_sigma,
         "power": own.power,
         "mix": own.mix,
         "steps": own.steps,

@@ -192,12 +192,14 @@ def write_result(
 
 
 def print_result(title: str, *, rows: Sequence[Mapping[str, Any]], checks: Sequence[Check]) -> None:
-    """Print rows and verdicts as two tables."""
+    """Print rows and verdicts as tables: one of the targets, one of each "part" that rows name."""
     console = Console()
     if not console.is_terminal:  # a log file has no width that a table must keep
         console = Console(width=200)
-    if rows:
-        console.print(_table(title, rows))
+    for part in dict.fromkeys(row.get("part") for row in rows):
+        mine = [{k: v for k, v in row.items() if k != "part"}
+                for row in rows if row.get("part") == part]  # fmt: skip
+        console.print(_table(title if part is None else f"{title}: {part}", mine))
     if checks:
         console.print(_table("targets", [_check_row(item) for item in checks]))
 

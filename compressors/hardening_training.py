@@ -48,8 +48,8 @@ class HardeningRecipe:
             worst twentieth of them.
         mix: m, share of importance samples among the training channels; 0 is plain further
             training, the control.
-        from_base: Share of the importance samples that are samples of the base model, the rest
-            being training users drawn by the same weights.
+        generated: Share of the importance samples that the base model made, the rest being training
+            users drawn by NMSE^gamma, which are few and soon known by heart.
         flip: Whether the array's flip is a symmetry of the channels: one row of antennas.
         most_lost_db: What the mean NMSE of the validation users may lose [dB], at the upper end of
             its interval, when weights are mixed.
@@ -58,7 +58,7 @@ class HardeningRecipe:
     plan: Plan
     power: float = 4.0
     mix: float = 0.6
-    from_base: float = 0.5
+    generated: float = 0.75
     flip: bool = True
     most_lost_db: float = 0.1
 
@@ -67,8 +67,8 @@ class HardeningRecipe:
             raise CsiAuditError(f"mix must lie in [0, 1); got {self.mix}. 0.6 is usual.")
         if not 0 < self.power <= 8:
             raise CsiAuditError(f"power must lie in (0, 8]; got {self.power}. 4 is usual.")
-        if not 0 <= self.from_base <= 1:
-            raise CsiAuditError(f"from_base must lie in [0, 1]; got {self.from_base}.")
+        if not 0 <= self.generated <= 1:
+            raise CsiAuditError(f"generated must lie in [0, 1]; got {self.generated}.")
         if not 0 <= self.most_lost_db <= 3:
             raise CsiAuditError(
                 f"most_lost_db must lie in [0, 3] dB; got {self.most_lost_db}. 0.1 is usual."
@@ -134,30 +134,32 @@ def zoo_network(named: NamedCompressor) -> tuple[CompressorNetwork, CompressorSp
 
 def mixed_channels(
     x: Tensor,
-    x_base: Tensor | None,
+    x_q: Tensor | None,
     *,
     before: CompressorNetwork,
     recipe: HardeningRecipe,
 ) -> Tensor:
     """Training channels with the importance samples behind them, rows to draw evenly from.
 
-    Of m/(1-m) N importance samples, `from_base` come from the base samples and the rest from the
-    training channels, each drawn with replacement by L_0^gamma.
+    Of m/(1-m) N importance samples, `generated` come from x_q, drawn evenly, and the rest from the
+    training channels, drawn by L_0^gamma, both with replacement.
 
     Args:
         x: Training channels (N, 2 n_rx, n_tx, n_delay).
-        x_base: Samples of the base model, same shape; None draws from the training alone.
+        x_q: Samples of q that a base model made, same shape; None draws from the training alone.
         before: The compressor as it came.
         recipe: Power, mix and share.
     """
     count = recipe.importance_samples(len(x))
-    of_base = 0 if x_base is None else round(recipe.from_base * count)
+    made = 0 if x_q is None else round(recipe.generated * count)
     parts = [x]
-    for name, pool, n in (("real", x, count - of_base), ("base", x_base, of_base)):
-        if pool is not None and n > 0:
-            weight = own_nmse(before, pool).pow(recipe.power)
-            generator = seeded_generator(recipe.plan.seed, "harden", name)
-            parts.append(pool[torch.multinomial(weight, n, True, generator=generator)])
+    if count > made:
+        weight = own_nmse(before, x).pow(recipe.power)
+        generator = seeded_generator(recipe.plan.seed, "harden", "real")
+        parts.append(x[torch.multinomial(weight, count - made, True, generator=generator)])
+    if x_q is not None and made > 0:
+        generator = seeded_generator(recipe.plan.seed, "harden", "generated")
+        parts.append(x_q[torch.randint(len(x_q), (made,), generator=generator)])
     return torch.cat(parts)
 
 
@@ -166,7 +168,7 @@ def harden_network(
     x: Tensor,
     x_validation: Tensor,
     *,
-    x_base: Tensor | None,
+    x_q: Tensor | None,
     folder: str | Path,
     recipe: HardeningRecipe,
     described: Mapping[str, Any],
@@ -179,7 +181,7 @@ def harden_network(
         named: Of the zoo.
         x: Training channels, audit space, unit power.
         x_validation: Other real users, for the selection of weights.
-        x_base: Samples of the base model; None without any.
+        x_q: Importance samples that a base model made; None without any.
         folder: Training state and the result, `compressor.safetensors`.
         recipe: How.
         described: What else fixes the result: hashes of the data; goes into the card.
@@ -191,7 +193,7 @@ def harden_network(
     network, spec = zoo_network(named)
     before, _ = zoo_network(named)
     before.eval().requires_grad_(False)
-    data = mixed_channels(x, x_base, before=before, recipe=recipe)
+    data = mixed_channels(x, x_q, before=before, recipe=recipe)
     mean_weight = float(own_nmse(before, x_validation).pow(recipe.power).mean())
     said = {
         "what": "hardened compressor",

@@ -4,6 +4,8 @@ Draws importance samples of the channels a compressor does badly on, fine-tunes 
 measures before and after on users that neither training nor selection saw.
 """
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from rich.text import Text
 from torch import Tensor
 
 from channels.channel_set import ChannelSet, audit_space
+from channels.randomness import seeded_generator
 from channels.support import CsiAuditError
 from compressors.loading import NamedCompressor, load_compressor
 from compressors.neural import CompressorNetwork
@@ -22,15 +25,18 @@ from compressors.plans import Plan
 from compressors.weight_mixing import own_nmse
 from csi_audit.auditing import SAMPLES_NAME
 from csi_audit.base import load_base
-from csi_audit.base_users import BaseDraw, draw_base_users
 from csi_audit.comparison_runs import finished_run
 from csi_audit.devices import set_threads, torch_device
 from csi_audit.hardening_settings import HardenConfig
+from csi_audit.hardening_variants import VariantDraw, draw_variants, kept_badness
 from csi_audit.kept_out import drops_kept_out
 from csi_audit.printing import say, show_table
 from csi_audit.run_state import read_arrays
 from reports.hardening import HardeningResult, hardening_changes, hardening_verdict
 from reports.words import number
+
+LEAST_KEPT = 0.5
+"""Of what makes users bad; variants that keep less are told of."""
 
 
 def harden(settings: HardenConfig) -> None:
@@ -69,7 +75,6 @@ def hardened(settings: HardenConfig, *, console: Console | None = None) -> Harde
     named = load_compressor(settings.compressor, channels=x)
     before, _ = zoo_network(named)
     _same_shape(named, x)
-    x_base, drawn = _base_samples(settings, x, console)
     recipe = HardeningRecipe(
         plan=_plan(settings),
         power=settings.power,
@@ -77,14 +82,15 @@ def hardened(settings: HardenConfig, *, console: Console | None = None) -> Harde
         flip=training.grid.is_ula,
         most_lost_db=settings.most_lost_db,
     )
+    generated = _generated(settings, x, before, f"{training.source.sha256} {named.sha256}", console)
     path = harden_network(
         named,
         x,
         audit_space(validation),
-        x_base=x_base,
+        x_q=generated.x,
         folder=folder,
         recipe=recipe,
-        described=_described(training, validation, holdout, drawn),
+        described=_described(training, validation, holdout, generated.described),
         device=settings.device,
     )
     after = load_compressor(str(path)).compressor
@@ -104,7 +110,7 @@ def hardened(settings: HardenConfig, *, console: Console | None = None) -> Harde
         changes=changes,
         verdict=verdict,
         sentence=sentence,
-        notes=_notes(settings, named, training, validation, holdout),
+        notes=_notes(settings, named, training, validation, holdout) + generated.notes,
     )
     result.save(folder)
     return result
@@ -154,38 +160,78 @@ def _same_shape(named: NamedCompressor, x: Tensor) -> None:
         )
 
 
-def _base_samples(
-    settings: HardenConfig, x: Tensor, console: Console | None
-) -> tuple[Tensor | None, dict[str, Any]]:
-    """Samples of the base law, of a finished run or drawn now, and what they are."""
+@dataclass(frozen=True, kw_only=True)
+class _Generated:
+    """Importance samples that a base model made: channels, what they are, what to mind."""
+
+    x: Tensor | None = None
+    described: Mapping[str, Any] = field(default_factory=lambda: {"importance_samples": None})
+    notes: tuple[str, ...] = ()
+
+
+def _generated(
+    settings: HardenConfig,
+    x: Tensor,
+    before: CompressorNetwork,
+    known_by: str,
+    console: Console | None,
+) -> _Generated:
+    """Weighted base samples of a finished run, or new variants of the worst training users."""
+    if settings.mix == 0:
+        return _Generated()
     if settings.run is not None:
-        run = finished_run(settings.run)
-        stored = read_arrays(run.folder / SAMPLES_NAME)
-        rows = torch.from_numpy(stored["x"][stored["law"] == b"base"].astype(np.float32))
-        _fits(rows, x, settings.run)
-        said = {"n": len(rows), "base_sha256": run.result.base.sha256, "seed": run.result.seed}
-        return rows, {"importance_samples": said}
-    if settings.base_samples == 0 or settings.mix == 0:
-        return None, {"importance_samples": None}
+        return _of_run(settings, x, before)
+    if settings.variants == 0:
+        return _Generated()
     base = load_base(settings.base)
     if tuple(base.event_shape) != tuple(x.shape[1:]):
         raise CsiAuditError(
-            f"the base model draws channels of {tuple(base.event_shape)}, the data has "
-            f"{tuple(x.shape[1:])}. Train one on such channels (csi-audit fit-base), or weight "
-            "training channels alone: --base_samples 0."
+            f"the base model is for channels of {tuple(base.event_shape)}, the data has "
+            f"{tuple(x.shape[1:])}. Train one on such channels (csi-audit fit-base), or take "
+            "training users alone: --variants 0."
         )
-    draw = BaseDraw(n=settings.base_samples, steps=settings.base_steps, seed=settings.seed)
+    draw = VariantDraw(
+        n=settings.variants,
+        sigma=settings.variant_sigma,
+        steps=settings.variant_steps,
+        power=settings.power,
+        seed=settings.seed,
+    )
     if console is not None:
-        say(console, f"Drawing {draw.n:,} base samples: {draw.evaluations:,} evaluations")
-    users = draw_base_users(
+        say(console, f"Making {draw.n:,} variants: {draw.evaluations:,} evaluations")
+    error = own_nmse(before, x)
+    made = draw_variants(
         base,
+        x,
+        error,
         draw,
         parent=hardening_folder(settings).parent,
-        name="the bundled base" if settings.base is None else Path(settings.base).name,
+        known_by=known_by,
         device=torch_device(settings.device),
     )
-    said = {"n": draw.n, "base_sha256": base.sha256, "steps": draw.steps, "seed": draw.seed}
-    return audit_space(users), {"importance_samples": said}
+    kept = kept_badness(error, own_nmse(before, made), settings.power)
+    note = (
+        f"Variants keep only {max(kept, 0.0):.0%} of what makes the drawn users bad: lower "
+        "--variant_sigma, or use a base model of these channels (--base)."
+    )
+    return _Generated(
+        x=made,
+        described={"importance_samples": {**asdict(draw), "base_sha256": base.sha256}},
+        notes=(note,) if kept < LEAST_KEPT else (),
+    )
+
+
+def _of_run(settings: HardenConfig, x: Tensor, before: CompressorNetwork) -> _Generated:
+    """As many of a run's base samples as it has, drawn by NMSE^power."""
+    run = finished_run(str(settings.run))
+    stored = read_arrays(run.folder / SAMPLES_NAME)
+    rows = torch.from_numpy(stored["x"][stored["law"] == b"base"].astype(np.float32))
+    _fits(rows, x, str(settings.run))
+    weight = own_nmse(before, rows).pow(settings.power)
+    generator = seeded_generator(settings.seed, "harden", "run")
+    drawn = rows[torch.multinomial(weight, len(rows), True, generator=generator)]
+    said = {"n": len(rows), "base_sha256": run.result.base.sha256, "seed": run.result.seed}
+    return _Generated(x=drawn, described={"importance_samples": said})
 
 
 def _fits(rows: Tensor, x: Tensor, run: str) -> None:
@@ -210,7 +256,10 @@ def _plan(settings: HardenConfig) -> Plan:
 
 
 def _described(
-    training: ChannelSet, validation: ChannelSet, holdout: ChannelSet, drawn: dict[str, Any]
+    training: ChannelSet,
+    validation: ChannelSet,
+    holdout: ChannelSet,
+    generated: Mapping[str, Any],
 ) -> dict[str, Any]:
     return {
         "data": training.source.identity(),
@@ -220,7 +269,7 @@ def _described(
             "train": len(training), "validation": len(validation), "holdout": len(holdout)
         },
         "read_as": training.read_as(),
-        **drawn,
+        **generated,
     }  # fmt: skip
 
 

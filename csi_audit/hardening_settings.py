@@ -26,10 +26,14 @@ class HardenConfig(ReadingConfig):
             every change of it look bad.
         holdout: Users that before and after are measured on; None keeps another tenth of the
             drops out of the training. Name a file if the compressor was trained on the data.
-        run: Finished run directory whose base samples are weighted; None draws samples.
-        base: Base model file to draw from; None takes the bundled one.
-        base_samples: Samples to draw; 0 weights training channels alone.
-        base_steps: Steps of the probability-flow ODE, so denoiser evaluations a sample.
+        run: Finished run directory whose base samples are weighted by NMSE^power, instead of new
+            variants.
+        base: Base model file that makes variants; None takes the bundled one.
+        variants: Variants of the worst training users to make: new rare channels, so that the few
+            known ones are not learned by heart. 0 takes training users alone.
+        variant_sigma: Noise that is put on a user and taken off again by the base model; small
+            gives the user back, large forgets what is bad about him.
+        variant_steps: Steps of the probability-flow ODE, so denoiser evaluations a variant.
         power: Importance samples are drawn in proportion to the compressor's own NMSE^power. At 1
             they are nearly the training channels themselves.
         mix: Their share among the training channels.
@@ -54,8 +58,9 @@ class HardenConfig(ReadingConfig):
     holdout: str | None = None
     run: str | None = None
     base: str | None = None
-    base_samples: int = 4000
-    base_steps: int = 30
+    variants: int = 10_000
+    variant_sigma: float = 2.0
+    variant_steps: int = 10
     power: float = 4.0
     mix: float = 0.6
     most_lost_db: float = MOST_LOST_DB
@@ -72,8 +77,8 @@ class HardenConfig(ReadingConfig):
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        at_least(self, "base_samples", 0)
-        at_least(self, "base_steps", 2)
+        at_least(self, "variants", 0)
+        at_least(self, "variant_steps", 2)
         check_rate(self.learning_rate)
         if self.run is not None and self.base is not None:
-            raise CsiAuditError("run and base exclude each other: weighted samples, or new ones.")
+            raise CsiAuditError("run and base exclude each other: weighted samples, or variants.")
