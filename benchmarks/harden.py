@@ -2,12 +2,12 @@
 
 Fine-tunes each compressor twice from the same weights for the same steps: once on training channels
 alone (the control), once on a mix with importance samples of q ~ NMSE^power p, most of which the
-base model makes as variants of the worst training users. Before, control and hardened are measured on users that no
-training and no selection of these runs saw; differences are paired over users. Every other drop of
-the validation users selects; the rest of them measure, or with `--split test` the test users (the
-bundled weights were selected on all validation users, which flatters their figures before). What
-was trained is kept, so that a repeated call goes on where the last one stopped, and a call on the
-test split measures what one on the validation split trained.
+base model makes as variants of the worst training users. Before, control and hardened are measured
+on users that no training and no selection of these runs saw; differences are paired over users.
+Every other drop of the validation users selects; the rest of them measure, or with `--split test`
+the test users (the bundled weights were selected on all validation users, which flatters their
+figures before). What was trained is kept, so that a repeated call goes on where the last one
+stopped, and a call on the test split measures what one on the validation split trained.
 
     python -m benchmarks.harden
     python -m benchmarks.harden --split test --compressor transnet-16 crnet-16

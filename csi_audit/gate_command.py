@@ -21,6 +21,7 @@ from reports.gate import (
     judged_of,
     judged_rules,
     parse_rule,
+    same_base_law,
 )
 from reports.schema import Result, load_result
 
@@ -84,6 +85,9 @@ def gate_result(settings: GateConfig) -> int:
             old = _kept(old, [row.name for row in judged_of(result)])
         if old.data.sha256 != result.data.sha256:
             say(console, "Note: the older result is of other channels; changes may be theirs.")
+        if not same_base_law(result, old):
+            say(console, "Note: the older result has another base law; real users alone are held "
+                "against it.")  # fmt: skip
         paired = _paired(settings.result, settings.against, result, old)
         lines += judged_changes(result, old, paired=paired)
     for line in lines:

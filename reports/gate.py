@@ -117,7 +117,8 @@ def gate_quantities(
 ) -> dict[str, dict[Law, Estimate]]:
     """Every quantity of one compressor, or loss of a network, that a rule may name, by law.
 
-    A threshold that each has for itself goes by its label.
+    A threshold that each has for itself goes by its label; it is a quantile of the real channels,
+    so under their law there is nothing to ask.
     """
     found: dict[str, dict[Law, Estimate | None]] = {}
     own = {tau.label for tau in result.tau if tau.nmse_db is None and tau.level is None}
@@ -127,7 +128,8 @@ def gate_quantities(
         level = f"{of_tails}>{tail.level if is_loss else tail.nmse_db:.6g}"
         if tail.threshold in own:
             level = f"{row.name}>{tail.threshold}" if is_loss else tail.threshold
-        found[_canonical(f"p_fail({level})")] = {"base": tail.base, "real": tail.real}
+        real = None if tail.threshold in own else tail.real
+        found[_canonical(f"p_fail({level})")] = {"base": tail.base, "real": real}
     for name, loss in row.losses.items():
         found[f"e_p({name})"] = {"base": loss.base, "real": loss.real}
     for point in () if row.estimates.curve is None else row.estimates.curve.points:
@@ -283,7 +285,9 @@ def judged_changes(new: Result, old: Result, *, paired: Paired | None = None) ->
     tell.
 
     Means count as the same within 0.1 dB, probabilities within a factor of 2, as far as the
-    intervals can tell; equal estimates are the same whatever their intervals.
+    intervals can tell; equal estimates are the same whatever their intervals. Each line is judged
+    at 95 % for itself: among many, one may be called worse by chance. Figures under base laws that
+    differ are not compared.
 
     Args:
         new: The result under judgement.
@@ -305,10 +309,16 @@ def judged_changes(new: Result, old: Result, *, paired: Paired | None = None) ->
         for name in before
         if name not in {row.name for row in both}
     ]
+    laws: tuple[Law, ...] = ("base", "real") if same_base_law(new, old) else ("real",)
     for row in both:
         now, then = gate_quantities(new, row), gate_quantities(old, before[row.name])
-        lines += _changes_of(row, now, then, (paired or {}).get(row.name))
+        lines += _changes_of(row, now, then, (paired or {}).get(row.name), laws)
     return lines
+
+
+def same_base_law(new: Result, old: Result) -> bool:
+    """Whether figures under the base law of both results are of one law."""
+    return (new.base.sha256, new.audited_law) == (old.base.sha256, old.audited_law)
 
 
 def judged_of(result: Result) -> Sequence[CompressorRow | OutageRow]:
@@ -321,11 +331,12 @@ def _changes_of(
     now: Mapping[str, Mapping[Law, Estimate]],
     then: Mapping[str, Mapping[Law, Estimate]],
     paired: tuple[Array, Array] | None,
+    laws: Sequence[Law],
 ) -> list[GateLine]:
     lines = []
     for key in now.keys() & then.keys() - {"e_p(own_mse)"}:
         common = _is_common(key, new)
-        for law in now[key].keys() & then[key].keys() if common else ():
+        for law in now[key].keys() & then[key].keys() & set(laws) if common else ():
             a, b = now[key][law], then[key][law]
             verdict, words = _change(key, a, b, paired if law == "real" else None, new.losses)
             rule = f"{key}@{law} since the older result"

@@ -22,8 +22,8 @@ def test_rows_and_checks(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = ["--compressor", "crnet-64", "--base", str(toy_files["base"]), "--base-samples", "8"]
-    words += ["--base-steps", "3", "--steps", "2", "--block-steps", "2"]
+    words = ["--compressor", "crnet-64", "--base", str(toy_files["base"]), "--variants", "8"]
+    words += ["--variant-steps", "3", "--steps", "2", "--block-steps", "2"]
     words += ["--state", str(tmp_path / "state")]
     with torch.random.fork_rng(devices=[]):
         record = start(harden.main, "harden", *words)

@@ -56,7 +56,7 @@ def test_importance_samples_are_drawn_by_their_weight(x: Tensor, crnet: NamedCom
     """Counts of 4 channels against l = NMSE^4, which the mutant l = 1 fails."""
     before, _ = zoo_network(crnet)
     few = x[:4].repeat(60, 1, 1, 1)
-    recipe = replace(RECIPE, mix=0.8, power=4.0, from_base=0.0)
+    recipe = replace(RECIPE, mix=0.8, power=4.0, generated=0.0)
     drawn = mixed_channels(few, None, before=before, recipe=recipe)[len(few) :]
     counts = torch.stack([(drawn == one).flatten(1).all(1).sum() for one in x[:4]])
     share = own_nmse(before, x[:4]).pow(4)
@@ -105,7 +105,7 @@ def test_what_ruins_the_mean_is_taken_back(
         replace(crnet, compressor=worn),
         x[:40],
         x[40:],
-        x_base=None,
+        x_q=None,
         folder=tmp_path,
         recipe=RECIPE,
         described={},
@@ -136,7 +136,7 @@ def test_a_hardened_compressor_loads_and_a_resume_ends_alike(
     def run(folder: Path) -> Path:
         with torch.random.fork_rng(devices=[]):  # an interrupted fit leaves Lightning's behind
             return harden_network(
-                crnet, x[:40], x[40:], x_base=None, folder=folder, recipe=RECIPE,
+                crnet, x[:40], x[40:], x_q=None, folder=folder, recipe=RECIPE,
                 described={}, device="cpu", progress=False,
             )  # fmt: skip
 
@@ -180,7 +180,7 @@ def test_what_cannot_be_hardened_is_refused() -> None:
     [
         ({"mix": 1.0}, r"mix must lie in \[0, 1\); got 1.0"),
         ({"power": 0.0}, r"power must lie in \(0, 8\]; got 0.0"),
-        ({"from_base": 2.0}, r"from_base must lie in \[0, 1\]; got 2.0"),
+        ({"generated": 2.0}, r"generated must lie in \[0, 1\]; got 2.0"),
         ({"most_lost_db": -1.0}, r"most_lost_db must lie in \[0, 3\] dB; got -1.0"),
     ],
 )

@@ -1,6 +1,7 @@
 """`csi-audit harden`: a few steps on real channels, with base samples of a run and without."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,10 @@ from channels import (
 from channels.sample import sample_path
 from channels.support import CsiAuditError
 from compressors import load_compressor
+from compressors.hardening_training import zoo_network
+from compressors.weight_mixing import own_nmse
 from csi_audit import hardening_command
+from csi_audit.base import Base
 from csi_audit.command_line import EXIT_BAD_INPUT, EXIT_OK, main
 from csi_audit.hardening_command import hardened, hardening_folder
 from csi_audit.hardening_settings import HardenConfig
@@ -41,7 +45,7 @@ def test_weights_verdict_and_table_are_written(
     users: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    words = ["harden", "crnet-64", "--data", str(users), "--base_samples=0", "--out", str(out)]
+    words = ["harden", "crnet-64", "--data", str(users), "--variants=0", "--out", str(out)]
     with torch.random.fork_rng(devices=[]):
         assert main([*words, *QUICK]) == EXIT_OK
     said = capsys.readouterr().out
@@ -73,7 +77,7 @@ def test_figures_before_are_those_of_the_compressor(users: Path, tmp_path: Path)
         compressor="crnet-64",
         data=str(users),
         holdout=str(users),
-        base_samples=0,
+        variants=0,
         steps=2,
         block_steps=2,
         batch_size=8,
@@ -87,11 +91,12 @@ def test_figures_before_are_those_of_the_compressor(users: Path, tmp_path: Path)
     assert result.changes[0].before_db == pytest.approx(10 * np.log10(float(expected.mean())))
 
 
-def test_base_samples_of_a_run_are_taken(
+def test_base_samples_of_a_run_are_weighted(
     users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    x = audit_space(load_channels(users))
     stored = {
-        "x": audit_space(load_channels(users))[:10].half().numpy(),
+        "x": x[:10].half().numpy(),
         "law": np.array([b"base"] * 8 + [b"target"] * 2),
     }
 
@@ -101,14 +106,69 @@ def test_base_samples_of_a_run_are_taken(
 
     monkeypatch.setattr(hardening_command, "finished_run", lambda folder: Run)
     monkeypatch.setattr(hardening_command, "read_arrays", lambda path: stored)
-    config = HardenConfig(compressor="crnet-64", data=str(users), run="runs/a")
-    x = audit_space(load_channels(users))
-    found, said = hardening_command._base_samples(config, x, None)
-    assert found is not None
-    assert found.shape == (8, 2, 32, 32)
-    assert said == {"importance_samples": {"n": 8, "base_sha256": "ab", "seed": 3}}
+    before = zoo_network(load_compressor("crnet-64"))[0]
+    config = HardenConfig(compressor="crnet-64", data=str(users), run="runs/a", power=8.0)
+    found = hardening_command._generated(config, x, before, "", None)
+    assert found.x is not None
+    assert found.x.shape == (8, 2, 32, 32)
+    error = own_nmse(before, x[:8])
+    assert float(own_nmse(before, found.x).mean()) > float(error.mean())  # as many of the worst
+    assert found.described == {"importance_samples": {"n": 8, "base_sha256": "ab", "seed": 3}}
     with pytest.raises(CsiAuditError, match=r"runs/a holds samples of \(2, 32, 32\), the data has"):
-        hardening_command._base_samples(config, x[..., :8], None)
+        hardening_command._generated(config, x[..., :8], before, "", None)
+
+
+def test_variants_are_made_of_the_worst_users(
+    users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a base that keeps what it is given, and with one that forgets it."""
+    x = audit_space(load_channels(users))
+    before = zoo_network(load_compressor("crnet-64"))[0]
+    config = HardenConfig(
+        compressor="crnet-64", data="a.h5", variants=6, variant_steps=2, out=str(tmp_path / "out")
+    )
+
+    def made(denoise: Callable[[torch.Tensor], torch.Tensor], known_by: str) -> tuple[str, ...]:
+        base = Base(
+            denoiser=Denoiser(denoise),
+            variance=torch.ones(2, 32, 32),
+            sigma_min=0.01,
+            sigma_max=50.0,
+            grid=load_channels(users).grid,
+            sha256=known_by,
+        )
+        monkeypatch.setattr(hardening_command, "load_base", lambda path: base)
+        found = hardening_command._generated(config, x, before, known_by, None)
+        assert found.x is not None
+        assert found.x.shape == (6, 2, 32, 32)
+        assert found.described["importance_samples"]["power"] == config.power
+        return found.notes
+
+    worst = x[own_nmse(before, x).argmax()]
+    easy = x[own_nmse(before, x).argmin()]
+    assert made(lambda y: worst.expand_as(y), "a") == ()
+    (note,) = made(lambda y: easy.expand_as(y), "b")
+    assert "Variants keep only 0% of what makes the drawn users bad" in note
+
+
+class Denoiser:
+    """Any function of x as a denoiser of 32 x 32 channels."""
+
+    event_shape: tuple[int, ...] = (2, 32, 32)
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.function = function
+
+    def __call__(self, x: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
+        return self.function(x)
+
+
+def test_a_base_of_other_channels_is_refused(users: Path) -> None:
+    x = audit_space(load_channels(users))[..., :8]
+    before = zoo_network(load_compressor("crnet-64"))[0]
+    config = HardenConfig(compressor="crnet-64", data=str(users))
+    with pytest.raises(CsiAuditError, match=r"base model is for channels of .*--variants 0"):
+        hardening_command._generated(config, x, before, "", None)
 
 
 KNOWN = {"data": {"sha256": "a"}, "validation": {"sha256": "b"}}
@@ -185,6 +245,6 @@ def test_bad_input_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given = ["harden", words[0], "--data", str(users), "--base_samples=0", *words[1:]]
+    given = ["harden", words[0], "--data", str(users), "--variants=0", *words[1:]]
     assert main(given) == EXIT_BAD_INPUT
     assert message in capsys.readouterr().err

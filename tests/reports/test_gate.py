@@ -16,6 +16,7 @@ from reports.gate import (
     judged_changes,
     judged_rules,
     parse_rule,
+    same_base_law,
     usable_status,
 )
 from reports.schema import Tail, Verdict
@@ -193,6 +194,16 @@ def test_changes_of_a_probability(
         for counts in (then, now)
     )
     assert changes(new, old)[f"{RATE}@real"] == verdict
+
+
+def test_figures_under_other_base_laws_are_not_compared(fake_result: Result) -> None:
+    old = small(fake_result, real=proportion(300, 20_000), base=proportion(300, 20_000))
+    assert {f"{RATE}@base", f"{RATE}@real"} <= changes(old, old).keys()
+    for other in (replace(old, base=replace(old.base, sha256="f" * 64)),
+                  replace(old, audited_law="another chain")):  # fmt: skip
+        assert not same_base_law(other, old)
+        assert f"{RATE}@base" not in changes(other, old)
+        assert f"{RATE}@real" in changes(other, old)
 
 
 def test_sgcs_is_worse_when_lower(fake_result: Result) -> None:
