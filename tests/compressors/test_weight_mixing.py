@@ -26,7 +26,7 @@ pytestmark = pytest.mark.unit
 
 @pytest.fixture(scope="module")
 def x() -> Tensor:
-    return audit_space(load_channels(sample_path()).subset(slice(0, 60)))
+    return audit_space(load_channels(sample_path()).subset(slice(0, 40)))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_figures_are_those_of_the_mixed_network(net: CompressorNetwork, x: Tenso
     assert paired.std_error is not None
     assert steps[-1].mean_db == pytest.approx(paired.value, abs=1e-6)
     assert steps[-1].most_db == pytest.approx(paired.value + 2 * paired.std_error, abs=1e-6)
-    worst = old.sort().values[-3:].mean(), new.sort().values[-3:].mean()
+    worst = old.sort().values[-2:].mean(), new.sort().values[-2:].mean()
     assert steps[-1].worst_db == pytest.approx(float(10 * (worst[1] / worst[0]).log10()), abs=1e-6)
 
 
@@ -85,7 +85,7 @@ def test_a_better_end_is_taken_and_a_worse_one_is_not(net: CompressorNetwork, x:
 
 def test_the_bound_on_the_mean_decides(net: CompressorNetwork, x: Tensor) -> None:
     """The same weights under two bounds; a rule that looks at the tail alone would not move."""
-    tail = own_nmse(net, x).topk(12).indices
+    tail = own_nmse(net, x).topk(8).indices
     copy = damaged(net, 0.05)
     tight = mixed_weights(deepcopy(net), net, copy.state_dict(), x[tail], 0.0)
     loose = mixed_weights(deepcopy(net), net, copy.state_dict(), x[tail], 3.0)

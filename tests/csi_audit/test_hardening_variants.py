@@ -105,9 +105,9 @@ def test_kept_badness() -> None:
     users = torch.tensor([0.1, 0.1, 0.1, 0.9], dtype=torch.float64)
     drawn = float((users**3).sum() / (users**2).sum())
     mean = float(users.mean())
-    assert kept_badness(users, torch.tensor([drawn]), 2.0) == pytest.approx(1.0)
-    assert kept_badness(users, torch.tensor([mean]), 2.0) == pytest.approx(0.0)
-    assert kept_badness(users, torch.tensor([(mean + drawn) / 2]), 2.0) == pytest.approx(0.5)
+    for share in (1.0, 0.5, 0.0):
+        variants = torch.tensor([mean + share * (drawn - mean)], dtype=torch.float64)
+        assert kept_badness(users, variants, 2.0) == pytest.approx(share)
     assert kept_badness(torch.ones(3), torch.ones(2), 2.0) == 1.0
 
 
