@@ -163,7 +163,7 @@ def test_quantities_go_by_the_name_of_the_loss(result: Result) -> None:
         ("p_fail(shortfall_db>0)=0.02", "shortfall_db", "pass"),
         ("p_fail(shortfall_db > 0.0)@base = 1e-4", "shortfall_db", "fail"),
         ("p_fail(joint_outage>0.5)=0.005", "joint_outage", "cannot tell"),
-        ("p_fail(joint_outage>own 99 % quantile)=0.02", "joint_outage", "pass"),
+        ("p_fail(joint_outage>own 99 % quantile)@base=0.02", "joint_outage", "pass"),
         ("e_p(joint_outage)=2", "joint_outage", "pass"),
     ],
 )
