@@ -51,6 +51,19 @@ def test_mix_holds_every_training_channel_and_its_share(x: Tensor, crnet: NamedC
     assert torch.equal(plain, x)
 
 
+@unit
+@pytest.mark.parametrize(("generated", "made"), [(0.0, 0), (0.75, 15), (1.0, 20)])
+def test_generated_samples_take_their_share(
+    x: Tensor, crnet: NamedCompressor, generated: float, made: int
+) -> None:
+    before, _ = zoo_network(crnet)
+    own = 2 * x[:7]  # told apart by their power
+    mixed = mixed_channels(x, own, before=before, recipe=replace(RECIPE, generated=generated))
+    power = mixed[60:].square().flatten(1).sum(1) / x[0].numel()
+    assert int((power > 2).sum()) == made
+    assert len(mixed) == 80
+
+
 @pytest.mark.statistical
 def test_importance_samples_are_drawn_by_their_weight(x: Tensor, crnet: NamedCompressor) -> None:
     """Counts of 4 channels against l = NMSE^4, which the mutant l = 1 fails."""
