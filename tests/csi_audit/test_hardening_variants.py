@@ -18,6 +18,7 @@ from csi_audit.hardening_variants import (
     kept_badness,
     varied,
 )
+from csi_audit.sampling import ode_2m, sigma_grid
 
 if TYPE_CHECKING:
     from .conftest import GaussianLaw
@@ -34,26 +35,35 @@ def test_law_of_variants_is_the_base_times_the_smoothed_weight(
 
     x_s of q is N(m + a v, v + s^2), which the exact ODE shrinks by sqrt(v / (v + s^2)).
     """
-    v, sigma, replicates, n = gaussian.variance, 1.0, 24, 2000
+    v, sigma, n = gaussian.variance, 1.0, 2000
     shift = TILT * v.sqrt()  # a v, a = TILT / sqrt(v)
     generator = torch.Generator().manual_seed(0)
 
-    def variants(moved: Tensor, noise: float) -> Tensor:
-        x = gaussian.mean + moved + v.sqrt() * torch.randn(n, len(v), generator=generator)
-        if noise == 0:
-            return x
-        denoiser = gaussian.base.denoiser
-        found = varied(denoiser, x, sigma=noise, sigma_min=0.005, steps=80, generator=generator)
-        return found
+    def users(moved: Tensor) -> Tensor:
+        return gaussian.mean + moved + v.sqrt() * torch.randn(n, len(v), generator=generator)
 
-    def means(moved: Tensor, noise: float) -> Tensor:
-        return torch.stack([variants(moved, noise).mean(0) for _ in range(replicates)])
+    def variants(moved: Tensor) -> Tensor:
+        return varied(
+            gaussian.base.denoiser, users(moved), sigma=sigma, sigma_min=0.005, steps=60,
+            generator=generator,
+        )  # fmt: skip
 
-    kept = (v / (v + sigma**2)).sqrt()
-    truth = gaussian.mean + kept * shift
-    mutants = {"users themselves": means(shift, 0.0), "no weight": means(0 * shift, sigma)}
-    top = slice(2, 5)  # where neither end is within a third of the tolerance
-    gate(means(shift, sigma)[:, top], truth[top], {k: w[:, top] for k, w in mutants.items()})
+    def half_the_noise() -> Tensor:
+        x = users(shift) + 0.5 * sigma * torch.randn(n, len(v), generator=generator)
+        return ode_2m(gaussian.base.denoiser, x, sigma_grid(sigma, 0.005, 60))
+
+    def replicates(draw: Callable[[], Tensor]) -> list[Tensor]:
+        return [draw()[:, 2:5] for _ in range(24)]  # where every mutant is far off
+
+    found = replicates(lambda: variants(shift))
+    means = {
+        "users themselves": torch.stack([x.mean(0) for x in replicates(lambda: users(shift))]),
+        "no weight": torch.stack([x.mean(0) for x in replicates(lambda: variants(0 * shift))]),
+    }
+    truth = gaussian.mean + (v / (v + sigma**2)).sqrt() * shift
+    gate(torch.stack([x.mean(0) for x in found]), truth[2:5], means)
+    spreads = {"half the noise": torch.stack([x.var(0) for x in replicates(half_the_noise)])}
+    gate(torch.stack([x.var(0) for x in found]), v[2:5], spreads)
 
 
 @pytest.mark.unit
