@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from csi_audit.base import Base
+from csi_audit.comparison_settings import CompareConfig
 from csi_audit.configs import RunConfig
 from csi_audit.devices import torch_device
 from csi_audit.domain import Domain
@@ -17,7 +18,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def audited_samples(
-    config: RunConfig | NetworkRunConfig,
+    config: RunConfig | NetworkRunConfig | CompareConfig,
     base: Base,
     domain: Domain,
     *,

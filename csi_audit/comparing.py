@@ -22,6 +22,7 @@ from compressors.preflight import check_panel
 from csi_audit import __version__
 from csi_audit.admitting import preflight_cautions
 from csi_audit.base import Base, load_base
+from csi_audit.base_drawing import audited_samples
 from csi_audit.comparison_findings import Gathered, SetFound
 from csi_audit.comparison_measuring import (
     failure_levels,
@@ -33,8 +34,6 @@ from csi_audit.comparison_measuring import (
 from csi_audit.comparison_runs import gathered_of_runs, runs_fixing
 from csi_audit.comparison_settings import CompareConfig
 from csi_audit.compressor_hash import code_sha256
-from csi_audit.devices import torch_device
-from csi_audit.drawing import Tally, draw_in_blocks
 from csi_audit.generalisation import (
     TrainingChannels,
     declared_trainings,
@@ -42,7 +41,6 @@ from csi_audit.generalisation import (
     training_of,
 )
 from csi_audit.run_state import BlockStore
-from csi_audit.sampling import BaseSampler
 from reports.comparison import ComparedLosses, compared_set, matrix_cell
 from reports.comparison_page import PAGE_NAME, ComparisonArrays, write_comparison
 from reports.comparison_schema import (
@@ -298,27 +296,9 @@ def _on_base(
     progress: Progress | None,
 ) -> SetFound:
     """All compressors on samples of the base law, drawn once."""
-    total = config.n_base * config.steps
-    show = progress
-    tally = Tally(None if show is None else lambda made: show("base samples", made, total))
-    sampler = BaseSampler(
-        base,
-        steps=config.steps,
-        device=torch_device(config.device),
-        batch_size=config.batch_size,
-        progress=tally,
-    )
-    samples = draw_in_blocks(
-        sampler,
-        config.n_base,
-        name="base",
-        block=config.block,
-        seed=config.seed,
-        store=store,
-        tally=tally,
-    )
     domain = ChannelDomain.of(channels)
-    nmse_of, error, power = measured_together(domain.onto_law(samples.x), compressors)
+    samples = audited_samples(config, base, domain, store=store, progress=progress)
+    nmse_of, error, power = measured_together(samples.x, compressors)
     name = "the bundled base" if config.base is None else Path(config.base).name
     return SetFound(
         losses=ComparedLosses(
