@@ -86,7 +86,7 @@ def mixed_weights(
         network: Built like `before`; its weights are overwritten.
         before: The compressor as it came.
         after: Weights that the fine-tuning ended with.
-        x: Audit-space channels of users that selected neither, (N, ...).
+        x: Audit-space channels of users kept out of the fine-tuning, (N, ...).
         most_lost_db: What the mean may lose [dB], at its upper end.
     """
     old = own_nmse(before, x)
