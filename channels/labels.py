@@ -10,22 +10,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from channels.opened import LABELS
+from channels.opened import COMPACT_SCALE, LABELS
 from channels.support import CsiAuditError
 from channels.workspace import Workspace, listed
 
 __all__ = ["column", "label_tensors", "labels_of", "left_out", "rows_of_labels", "user_rows"]
 
 MOST_VALUES = 1024  # numbers a user that a label may hold
+_WIDE = "ue_pos_m"  # the known label of several numbers: (1, 3) is one user, not three
 
 
 def rows_of_labels(workspace: Workspace) -> int | None:
-    """Number of users that the known labels of a file speak of; None if there are none."""
-    for names in LABELS.values():
+    """Number of users that the known labels of a file speak of; None if there are none.
+
+    `power_db` is one of them where the file says that it restores the scale, as our exports do.
+    """
+    known = dict(LABELS)
+    if workspace.texts.get("scale") == COMPACT_SCALE:
+        known["power_db"] = ("power_db",)
+    for ours, names in known.items():
         name = workspace.first(names)
         if name is not None:
             shape = tuple(workspace.arrays[name].shape) or (1,)
-            flat = len(shape) == 2 and 1 in shape  # MATLAB's (n, 1) and (1, n)
+            flat = len(shape) == 2 and 1 in shape and ours != _WIDE  # MATLAB's (n, 1) and (1, n)
             return max(shape) if flat else shape[0]
     return None
 
@@ -64,13 +71,12 @@ def left_out(workspace: Workspace, n: int, taken: Iterable[str]) -> tuple[str, .
 
 
 def _others(workspace: Workspace, n: int, used: set[str]) -> list[str]:
-    """Real arrays of n rows that are not in `used`; of a lone user nothing can be said."""
+    """Real arrays of n rows that are not in `used`; what has no axis at all is no row."""
     return [
         name
         for name, array in sorted(workspace.arrays.items())
         if name not in used
         and "/" not in name
-        and n > 1
         and (tuple(array.shape[:1]) == (n,) or tuple(array.shape) == (1, n))
         and array.dtype.kind in "biuf"
     ]
@@ -94,10 +100,13 @@ def column(workspace: Workspace, name: str, n: int, *, known_as: str | None = No
 def user_rows(path: Path, name: str, value: np.ndarray, n: int) -> np.ndarray:
     """Label as an array (n,) or (n, k): MATLAB's (n, 1) and (1, n) are squeezed.
 
+    The one number of a lone user may come without an axis.
+
     Raises:
         CsiAuditError: it has not one row for each of n users.
     """
-    array = value.reshape(-1) if value.shape in ((n, 1), (1, n)) else value
+    column = value.shape in ((n, 1), (1, n)) or (value.ndim == 0 and n == 1)
+    array = value.reshape(-1) if column else value
     if array.ndim == 0 or array.shape[0] != n:
         raise CsiAuditError(
             f"{path}: label {name} must have one row for each of the {n} users; got {value.shape}."

@@ -27,7 +27,8 @@ __all__ = ["fact", "plain_layout"]
 _CARRIER = ("carrier_hz", "fc_hz", "carrier_frequency_hz")
 _BANDWIDTH = ("bandwidth_hz",)
 _POSITIONS, _FREQUENCIES = "ant_pos_m", "subcarrier_freq_hz"
-_FACTS = {*_CARRIER, *_BANDWIDTH, _POSITIONS, _FREQUENCIES}
+_SIZES = ("n_sub", "n_tx", "panel")
+_FACTS = {*_CARRIER, *_BANDWIDTH, _POSITIONS, _FREQUENCIES, *_SIZES}
 _LOOKED_AT = 1024  # users whose numbers tell an offset
 _REAL_PART = re.compile(r"(?P<stem>.*?)[/_. -]?(?P<part>real|re)", re.IGNORECASE | re.DOTALL)
 _IMAGINARY = {"real": "imag", "re": "im"}
@@ -137,8 +138,8 @@ def plain_layout(workspace: Workspace, options: ReadOptions) -> Opened:
     """The one array that can be channels, or the one the user names, and its labels.
 
     Facts beside it, in its own struct or dict first: `carrier_hz` (or `fc_hz`), `bandwidth_hz`,
-    antenna positions `ant_pos_m` (n_tx, 3), `subcarrier_freq_hz` (n_sub,), `scenario`. Two real
-    arrays H_real and H_imag, or H_re and H_im, are one complex H.
+    antenna positions `ant_pos_m` (n_tx, 3) or the words `antenna`, `subcarrier_freq_hz` (n_sub,),
+    `scenario`. Two real arrays H_real and H_imag, or H_re and H_im, are one complex H.
 
     Raises:
         CsiAuditError: no or several candidates, ambiguous axes, numbers that are no channels,
@@ -176,7 +177,7 @@ def plain_layout(workspace: Workspace, options: ReadOptions) -> Opened:
         format=f"{workspace.container}, [{', '.join(order.names)}]",
         carrier_hz=carrier_hz,
         bandwidth_hz=spaced_hz if stated_hz is None else stated_hz,
-        array=_described(near, carrier_hz),
+        array=_described(near, carrier_hz) or near.texts.get("antenna"),
         scenario=near.texts.get("scenario"),
         panel=order.panel(shape),
         domain=order.domain,

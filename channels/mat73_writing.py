@@ -1,12 +1,13 @@
 """`write_mat73`: channels as a MATLAB v7.3 file, which is HDF5 with a head of its own.
 
-MATLAB's `load` gives `H` (user, rx, tx, subcarrier) complex single and a column a label. MATLAB
-keeps the first axis fastest, HDF5 the last, so axes lie in the file in reverse.
+MATLAB's `load` gives `H` (user, rx, tx, subcarrier) complex single, a column a label and a char a
+text. MATLAB keeps the first axis fastest, HDF5 the last, so axes lie in the file in reverse.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from channels.channel_set import ChannelSet
 from channels.hdf5_writing import hdf5_output
 from channels.support import CsiAuditError
+from channels.writers import stated_facts
 
 __all__ = ["write_mat73"]
 
@@ -21,21 +23,33 @@ _TEXT = b"MATLAB 7.3 MAT-file, Platform: any, Created by: csi-audit HDF5 schema 
 _HEAD = 512  # bytes
 _CLASSES = {"f": ("double", "<f8"), "i": ("int64", "<i8"), "u": ("int64", "<i8")}
 _COMPLEX = np.dtype([("real", "<f4"), ("imag", "<f4")])
+_LAYOUT = {"H", "power_db", "carrier_hz", "bandwidth_hz", "n_sub"}
 
 
-def write_mat73(path: str | os.PathLike[str], channels: ChannelSet) -> None:
+def write_mat73(
+    path: str | os.PathLike[str],
+    channels: ChannelSet,
+    *,
+    attributes: Mapping[str, str] | None = None,
+) -> None:
     """Write channels for MATLAB, whole or not at all; `load_channels` reads them back.
 
     `H` [user, rx, tx, sub] at unit mean power, `power_db` and every label of one number a user
-    beside it, carrier and bandwidth as `carrier_hz` and `bandwidth_hz` where they are known.
+    beside it, carrier and bandwidth as `carrier_hz` and `bandwidth_hz` where they are known. The
+    texts that compact HDF5 holds as attributes (scale, grid, scenario ...) are char variables.
 
     Args:
         path: Target, .mat; its folder must exist.
         channels: Users to write, in memory.
+        attributes: Further texts (generator, licence), a char variable each.
     Raises:
-        CsiAuditError: a label named like a variable of the layout or unfit for MATLAB, or no room.
+        CsiAuditError: a label or text named like another variable of the file or unfit for MATLAB,
+            or no room.
     """
-    _check_names(list(channels.labels))
+    facts = stated_facts(channels, attributes)
+    texts = {name: value for name, value in facts.items() if isinstance(value, str)}
+    _check_names("texts", texts, _LAYOUT)
+    _check_names("labels", channels.labels, _LAYOUT | texts.keys())
     h = channels.h[:].cpu().numpy()
     stored = np.empty(h.shape, dtype=_COMPLEX)
     stored["real"], stored["imag"] = h.real, h.imag
@@ -57,6 +71,8 @@ def write_mat73(path: str | os.PathLike[str], channels: ChannelSet) -> None:
                 continue
             kind, form = _CLASSES[values.dtype.kind]
             _add(file, name, values[None].astype(form), kind)
+        for name, text in sorted(texts.items()):
+            _add_text(file, name, text)
 
 
 def _head() -> bytes:
@@ -74,12 +90,21 @@ def _add(file: h5py.File, name: str, values: np.ndarray, kind: str) -> h5py.Data
     return dataset
 
 
-def _check_names(labels: list[str]) -> None:
-    taken = {"H", "power_db", "carrier_hz", "bandwidth_hz", "n_sub"}
-    for name in labels:
+def _add_text(file: h5py.File, name: str, text: str) -> None:
+    """A row of char in UTF-16 code units; an empty one is stored as its two sizes, as by MATLAB."""
+    units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), dtype="<u2")
+    stored = units[:, None] if text else np.zeros(2, dtype="<u8")
+    dataset = _add(file, name, stored, "char")
+    dataset.attrs.create("MATLAB_int_decode", 2, dtype=np.int32)
+    if not text:
+        dataset.attrs.create("MATLAB_empty", 1, dtype=np.uint8)
+
+
+def _check_names(kind: str, names: Iterable[str], taken: set[str]) -> None:
+    for name in names:
         plain = name.isascii() and name.isidentifier() and not name.startswith("_")
         if name in taken or not plain or len(name) > 63:
             raise CsiAuditError(
-                f"labels must be MATLAB names other than {', '.join(sorted(taken))}; got {name!r}. "
+                f"{kind} must be MATLAB names other than {', '.join(sorted(taken))}; got {name!r}. "
                 "Write compact HDF5 (.h5) instead."
             )

@@ -33,6 +33,7 @@ __all__ = ["compact_layout", "hdf5_workspace", "opened_hdf5"]
 
 _DEEPEST, _MOST_ARRAYS, _MOST_GROUPS = 8, 4096, 16384  # groups within groups, a file's arrays, ...
 _MOST_TEXT = 4096  # characters
+_EMPTY = "MATLAB_empty"  # said of an array without numbers, in whose place its sizes lie
 _MARKS = {"MATLAB_class": "MATLAB v7.3", "OCTAVE_NEW_FORMAT": "Octave HDF5"}
 
 
@@ -202,10 +203,10 @@ def _named(dataset: h5py.Dataset, container: str) -> tuple[str | None, str | Non
 
 
 def _is_numeric(dataset: h5py.Dataset) -> bool:
-    """Whether it holds numbers that are no object's insides."""
+    """Whether it holds numbers that are no object's insides and not the sizes of an empty array."""
     pair = dataset.dtype.names == ("real", "imag")
     numbers = pair or dataset.dtype.kind in "biufc"
-    return numbers and "MATLAB_object_decode" not in dataset.attrs
+    return numbers and not {"MATLAB_object_decode", _EMPTY} & dataset.attrs.keys()
 
 
 def _small_text(name: str, dataset: h5py.Dataset, kind: str | None) -> dict[str, str]:
@@ -213,10 +214,12 @@ def _small_text(name: str, dataset: h5py.Dataset, kind: str | None) -> dict[str,
     if dataset.size is None or not 0 < dataset.size <= _MOST_TEXT:
         return {}
     if kind == "char" and dataset.dtype.kind in "ui":
+        if _EMPTY in dataset.attrs:
+            return {name: ""}
         codes = np.asarray(dataset[()]).ravel()
         if codes.itemsize == 1:  # Octave's bytes
             return {name: codes.tobytes().decode(errors="replace")}
-        return {name: "".join(chr(code & 0xFFFF) for code in codes.astype(np.int64))}
+        return {name: codes.astype("<u2").tobytes().decode("utf-16-le", errors="replace")}
     if h5py.check_string_dtype(dataset.dtype) is not None and dataset.size == 1:
         value = np.asarray(dataset[()]).reshape(-1)[0]
         return {name: _text(value) or ""}

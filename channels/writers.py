@@ -20,7 +20,7 @@ from channels.hdf5_writing import hdf5_output
 from channels.opened import COMPACT_GRID, COMPACT_SCALE, LABELS
 from channels.support import CsiAuditError
 
-__all__ = ["write_channels"]
+__all__ = ["stated_facts", "write_channels"]
 
 _BLOCK = 1024
 _CHUNK = 64  # users a chunk of the file
@@ -29,8 +29,13 @@ Precision = Literal["float16", "float32"]
 _STORED = {"float16": "<f2", "float32": "<f4"}
 
 
-def _attributes(channels: ChannelSet, extra: Mapping[str, str]) -> dict[str, object]:
-    """What the file says about itself; unknown facts are left out."""
+def stated_facts(channels: ChannelSet, extra: Mapping[str, str] | None = None) -> dict[str, object]:
+    """What a file of channels says about itself, texts and numbers; unknown facts are left out.
+
+    Args:
+        channels: Users at unit power.
+        extra: Further texts (generator, licence).
+    """
     grid, source = channels.grid, channels.source
     facts: dict[str, object | None] = {
         "antenna": grid.array,
@@ -43,7 +48,7 @@ def _attributes(channels: ChannelSet, extra: Mapping[str, str]) -> dict[str, obj
         "panel": grid.panel,
         "scale": COMPACT_SCALE,
         "scenario": source.scenario,
-        **extra,
+        **(extra or {}),
     }
     return {name: value for name, value in facts.items() if value is not None}
 
@@ -118,7 +123,7 @@ def write_channels(
         raise CsiAuditError(f"precision must be float16 or float32; got {precision!r}.")
     _check_labels(channels.labels)
     with hdf5_output(path) as file:
-        for name, value in sorted(_attributes(channels, attributes or {}).items()):
+        for name, value in sorted(stated_facts(channels, attributes).items()):
             file.attrs[name] = value
         _write_h(file, channels, gzip_level, precision, progress)
         order = [name for name in LABELS if name in channels.labels]

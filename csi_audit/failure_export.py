@@ -20,7 +20,7 @@ from channels.channel_set import ChannelSet, Grid, Source, from_audit_space
 from channels.mat73_writing import write_mat73
 from channels.support import CsiAuditError, atomic_write, check_target, did_you_mean
 from channels.unions import join_channels
-from channels.writers import write_channels
+from channels.writers import stated_facts, write_channels
 from csi_audit.auditing import SAMPLES_NAME
 from csi_audit.comparison_runs import FinishedRun, finished_run
 from csi_audit.configs import ReadingConfig
@@ -110,6 +110,8 @@ def write_failures(
 ) -> None:
     """Write failure channels by the file's ending: compact HDF5, MATLAB v7.3 or npz.
 
+    All three hold the same texts: `attributes` and what the channels say of themselves.
+
     Raises:
         CsiAuditError: another ending, or the file cannot be written.
     """
@@ -117,7 +119,7 @@ def write_failures(
     suffix = check_suffix(target)
     check_target(target)
     if suffix == ".mat":
-        write_mat73(target, found.channels)
+        write_mat73(target, found.channels, attributes=attributes)
     elif suffix == ".npz":
         _write_npz(target, found.channels, attributes)
     else:
@@ -147,17 +149,11 @@ def panel_words(target: Path, channels: ChannelSet) -> str:
 
 
 def _write_npz(target: Path, channels: ChannelSet, attributes: Mapping[str, str]) -> None:
-    grid = channels.grid
-    facts = {
-        "carrier_hz": grid.carrier_hz,
-        "bandwidth_hz": grid.bandwidth_hz,
-        "panel": grid.panel,
-        **attributes,
-    }
+    facts = stated_facts(channels, attributes)
     arrays = {
         "h": channels.h[:].numpy(),
         "power_db": channels.power_db.numpy(),
-        **{name: np.array(value) for name, value in facts.items() if value is not None},
+        **{name: np.array(value) for name, value in facts.items()},
     }
     taken = sorted({*arrays, "file"} & channels.labels.keys())  # numpy's own name for its target
     if taken:

@@ -1,17 +1,22 @@
-"""MATLAB v7.3 files: the head MATLAB asks for, classes, and the way back through load_channels."""
+"""MATLAB v7.3 files: the head MATLAB asks for, classes, texts, and the way back."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 import torch
 
-from channels import ChannelSet, CsiAuditError, load_channels
+from channels import ChannelSet, CsiAuditError, load_channels, write_channels
 from channels.mat73_writing import write_mat73
+from channels.readers_hdf5 import hdf5_workspace
 from channels.sample import sample_path
 
 pytestmark = pytest.mark.unit
+
+TEXTS = {"law": "p(x | NMSE > -3 dB)", "failures_of": "\u00b5-Netz \U0001d6fc", "remark": ""}
+"""Beyond ASCII, beyond 16 bits, and nothing at all."""
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +55,69 @@ def test_head_and_classes_are_matlabs(users: ChannelSet, tmp_path: Path) -> None
     assert classes["log_weight"] == "double"
 
 
+def test_texts_are_those_of_compact_hdf5(users: ChannelSet, tmp_path: Path) -> None:
+    write_mat73(tmp_path / "a.mat", users, attributes=TEXTS)
+    write_channels(tmp_path / "a.h5", users, attributes=TEXTS)
+    with h5py.File(tmp_path / "a.h5") as file:
+        said = {name: value for name, value in file.attrs.items() if isinstance(value, str)}
+    assert said.keys() >= {*TEXTS, "scale", "grid", "scenario", "antenna"}
+    assert hdf5_workspace(tmp_path / "a.mat").texts == said
+    found = load_channels(tmp_path / "a.mat")
+    assert found.source.scenario == users.source.scenario == "3GPP_38.901_UMi"
+    assert found.grid == users.grid
+    assert found.labels.keys() == {*users.labels, "power_db"}
+
+
+def test_texts_are_matlabs_char(users: ChannelSet, tmp_path: Path) -> None:
+    """A row of UTF-16 code units; of an empty one the two sizes of 0."""
+    write_mat73(tmp_path / "a.mat", users, attributes=TEXTS)
+    with h5py.File(tmp_path / "a.mat") as file:
+        for name, text in TEXTS.items():
+            stored = file[name]
+            assert stored.attrs["MATLAB_class"] == b"char"
+            assert stored.attrs["MATLAB_int_decode"] == 2
+            assert ("MATLAB_empty" in stored.attrs) == (text == "")
+            units = stored[()].ravel()
+            if text:
+                assert stored.dtype == np.uint16
+                assert stored.shape == (len(text.encode("utf-16-le")) // 2, 1)
+                assert units.tobytes().decode("utf-16-le") == text
+            else:
+                assert units.tolist() == [0, 0]
+
+
+def test_a_lone_user_without_known_labels_comes_back(users: ChannelSet, tmp_path: Path) -> None:
+    """H (1, 1, 32, 32) could be 32 users of one antenna, but for the row of power_db."""
+    alone = replace(users.subset(slice(0, 1)), labels={"log_weight": torch.tensor([-0.5]).double()})
+    write_mat73(tmp_path / "a.mat", alone)
+    found = load_channels(tmp_path / "a.mat")
+    assert torch.allclose(found.h, alone.h, atol=1e-6)
+    assert found.label("log_weight").tolist() == [-0.5]
+    assert found.labels.keys() == {"log_weight", "power_db"}
+
+
 def test_equal_channels_give_equal_bytes(users: ChannelSet, tmp_path: Path) -> None:
     for name in ("a.mat", "b.mat"):
-        write_mat73(tmp_path / name, users)
+        write_mat73(tmp_path / name, users, attributes=TEXTS)
     assert (tmp_path / "a.mat").read_bytes() == (tmp_path / "b.mat").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["H", "2nd", "über", "_a", "a" * 64])
+@pytest.mark.parametrize("name", ["H", "scale", "2nd", "über", "_a", "a" * 64])
 def test_names_that_matlab_has_not_are_refused(
     users: ChannelSet, tmp_path: Path, name: str
 ) -> None:
     labelled = replace(users, labels={name: torch.zeros(40)})
     with pytest.raises(CsiAuditError, match=r"labels must be MATLAB names other than .*; got '"):
         write_mat73(tmp_path / "a.mat", labelled)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["H", "n_sub", "made by"])
+def test_texts_never_take_the_place_of_the_channels(
+    users: ChannelSet, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(CsiAuditError, match=rf"texts must be MATLAB names other .*; got '{name}'"):
+        write_mat73(tmp_path / "a.mat", users, attributes={name: "a text"})
     assert not list(tmp_path.iterdir())
 
 

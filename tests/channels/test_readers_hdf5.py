@@ -122,6 +122,19 @@ def test_keys_count_axes_from_matlabs_first(tmp_path: Path, key: Any) -> None:
 # --- Circles and links ----------------------------------------------------------------------------
 
 
+def test_matlabs_empty_arrays_are_not_their_sizes(tmp_path: Path) -> None:
+    """MATLAB stores zeros(2, 0) as [2, 0], which could be rows of two users or a short text."""
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        for name, kind in (("H", "double"), ("rows", "double"), ("remark", "char")):
+            file[name] = pairs(draw(2, N_TX, N_SUB)) if name == "H" else np.array([2, 0], np.uint64)
+            file[name].attrs["MATLAB_class"] = np.bytes_(kind)
+            if name != "H":
+                file[name].attrs["MATLAB_empty"] = np.uint8(1)
+    found = hdf5_workspace(tmp_path / "a.mat")
+    assert list(found.arrays) == ["H"]
+    assert found.texts == {"remark": ""}
+
+
 def test_groups_linked_in_circles_are_entered_once(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["h"] = draw(N, N_TX, N_SUB)

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,8 @@ import torch
 import csi_audit
 from channels import ChannelSet, Grid, load_channels, unit_power, write_channels
 from channels.domains import Panel
+from channels.readers_hdf5 import hdf5_workspace
+from channels.readers_numpy import numpy_workspace
 from channels.support import CsiAuditError
 from csi_audit import RunConfig, auditing, failure_export
 from csi_audit.command_line import EXIT_BAD_INPUT, EXIT_OK, main
@@ -77,6 +80,35 @@ def test_failures_come_back_with_their_weights(run: Path, tmp_path: Path, ending
     weight, real = np.exp(found.label("log_weight").numpy()), found.label("is_real").numpy() == 1
     assert weight[real].sum() == pytest.approx(1)
     assert weight[~real].sum() == pytest.approx(1)
+
+
+def test_every_format_says_the_same(run: Path, tmp_path: Path) -> None:
+    words = ["--compressor", "Quarter", f"--tau_db={level(run)}", "--source", "real"]
+    for ending in ("h5", "mat", "npz"):
+        file = str(tmp_path / f"a.{ending}")
+        assert main(["export-failures", str(run), *words, "--out", file]) == EXIT_OK
+    with h5py.File(tmp_path / "a.h5") as stored:
+        said = {name: value for name, value in stored.attrs.items() if isinstance(value, str)}
+    assert said["generator"] == f"csi-audit {csi_audit.__version__} export-failures"
+    assert said["failures_of"] == "Quarter"
+    assert said["law"].startswith("p(x | NMSE > ")
+    assert hdf5_workspace(tmp_path / "a.mat").texts == said
+    assert numpy_workspace(tmp_path / "a.npz").texts == said
+
+
+@pytest.mark.parametrize("ending", ["h5", "mat", "npz"])
+def test_a_lone_failure_keeps_its_weight(run: Path, tmp_path: Path, ending: str) -> None:
+    """Nothing but the weight labels a base sample, and one user's weight is but a number."""
+    nmse, file = read_arrays(run / "samples.h5")["loss/Quarter/nmse"][:40], tmp_path / "a"
+    tau = float(10 * np.log10(np.sort(nmse)[-2:].mean()))
+    write_failures(
+        file.with_suffix(f".{ending}"), failure_channels(run, "Quarter", tau_db=tau), attributes={}
+    )
+    found = load_channels(file.with_suffix(f".{ending}"))
+    assert len(found) == 1
+    assert found.label("log_weight").tolist() == [0.0]
+    assert found.label("nmse").tolist() == [nmse.max()]
+    assert found.label("is_real").tolist() == [0]
 
 
 def test_base_failures_are_those_of_the_run(run: Path) -> None:
@@ -155,7 +187,7 @@ def found_channels(labels: tuple[str, ...] = (), panel: Panel | None = None) -> 
     return FailureChannels(channels=channels, law="a law", ess=6.0)
 
 
-@pytest.mark.parametrize("label", ["h", "power_db", "law", "carrier_hz", "file"])
+@pytest.mark.parametrize("label", ["h", "power_db", "law", "carrier_hz", "scale", "file"])
 def test_a_label_never_takes_the_place_of_the_channels(label: str, tmp_path: Path) -> None:
     with pytest.raises(CsiAuditError, match=rf"labels must not be named {label}: .*\.h5"):
         write_failures(tmp_path / "a.npz", found_channels((label,)), attributes={"law": "a law"})
