@@ -17,10 +17,12 @@ from csi_audit.samples import WeightedSamples
 from csi_audit.tail import (
     BEYOND_NEEDED,
     Budget,
+    CurveEstimator,
     Worse,
     check_share,
     check_threshold,
     sign_of,
+    turned_back,
 )
 from reports.estimates import (
     Estimate,
@@ -79,12 +81,10 @@ class CountedTail:
         return self._turned(mean_estimate(each, level=self.level), status)
 
     def _turned(self, found: Estimate, status: str) -> Estimate:
-        sign = sign_of(self.worse)
-        ends = found.interval and sorted((sign * found.interval[0], sign * found.interval[1]))
         return replace(
             found,
-            value=sign * found.value,
-            interval=(ends[0], ends[1]) if ends else None,
+            value=sign_of(self.worse) * found.value,
+            interval=turned_back(found.interval, self.worse),
             ess=None,
             status=status or found.status,
             method=self.method,
@@ -92,7 +92,7 @@ class CountedTail:
         )
 
 
-class PlainMonteCarlo:
+class PlainMonteCarlo(CurveEstimator):
     """Counts draws beyond the threshold: an exact interval always, few hits where they are rare.
 
     Args:
@@ -107,14 +107,6 @@ class PlainMonteCarlo:
         if block < 1:
             raise CsiAuditError(f"block must be at least 1 draw; got {block}.")
         self.noise_map, self.block, self.kept = noise_map, block, kept
-
-    def __call__(
-        self, loss: Loss, tau: float, *, budget: Budget, generator: torch.Generator
-    ) -> tuple[Estimate, WeightedSamples]:
-        """P(L beyond tau) and draws beyond it; a function of the generator's next number."""
-        seed = int(torch.randint(2**62, (), generator=generator))
-        curve, failures = self.tail(loss, tau=tau, budget=budget, seed=seed)
-        return curve.exceedance(tau), failures
 
     def tail(
         self,

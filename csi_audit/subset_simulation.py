@@ -32,8 +32,7 @@ from csi_audit.losses import Loss
 from csi_audit.noise_map import LimitState, NoiseMap
 from csi_audit.run_state import BlockStore
 from csi_audit.samples import WeightedSamples
-from csi_audit.tail import Budget, ReplicatedTail, TailRun, check_threshold
-from reports.estimates import Estimate
+from csi_audit.tail import Budget, CurveEstimator, ReplicatedTail, TailRun, check_threshold
 
 Array = npt.NDArray[np.float64]
 
@@ -90,7 +89,7 @@ class _Level:
         return min(1.0, self.factor * gaussian_step(self.probability))
 
 
-class SubsetSimulation:
+class SubsetSimulation(CurveEstimator):
     """Subset simulation of a noise map: P(L beyond tau), the whole tail, and failure samples.
 
     One run draws N particles, then fills level after level to N particles again, and so estimates
@@ -131,14 +130,6 @@ class SubsetSimulation:
             raise CsiAuditError(f"deepest must lie in (0, 1); got {deepest}.")
         self.noise_map, self.particles, self.share = noise_map, particles, share
         self.deepest, self.kept = deepest, kept
-
-    def __call__(
-        self, loss: Loss, tau: float, *, budget: Budget, generator: torch.Generator
-    ) -> tuple[Estimate, WeightedSamples]:
-        """P(L beyond tau) and samples beyond it; a function of the generator's next number."""
-        seed = int(torch.randint(2**62, (), generator=generator))
-        curve, failures = self.tail(loss, tau=tau, budget=budget, seed=seed)
-        return curve.exceedance(tau), failures
 
     def tail(
         self,

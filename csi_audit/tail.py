@@ -8,6 +8,7 @@ csi_audit.subset_simulation and csi_audit.plain_monte_carlo, where the counted o
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -92,11 +93,29 @@ class TailCurve(Protocol):
     cvar(p): the mean loss of the worst share p. "Beyond" is above, or below where low is bad.
     """
 
-    worse: Worse
-
+    @property
+    def worse(self) -> Worse: ...
     def exceedance(self, tau: float) -> Estimate: ...
     def quantile(self, p: float) -> Estimate: ...
     def cvar(self, p: float) -> Estimate: ...
+
+
+class CurveEstimator(ABC):
+    """A `TailEstimator` that makes the whole curve and reads P(L beyond tau) off it."""
+
+    @abstractmethod
+    def tail(
+        self, loss: Loss, *, tau: float, budget: Budget, seed: int
+    ) -> tuple[TailCurve, WeightedSamples]:
+        """The whole curve, and samples beyond tau."""
+
+    def __call__(
+        self, loss: Loss, tau: float, *, budget: Budget, generator: torch.Generator
+    ) -> tuple[Estimate, WeightedSamples]:
+        """P(L beyond tau) and samples beyond it; a function of the generator's next number."""
+        seed = int(torch.randint(2**62, (), generator=generator))
+        curve, failures = self.tail(loss, tau=tau, budget=budget, seed=seed)
+        return curve.exceedance(tau), failures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,12 +321,10 @@ class ReplicatedTail:
         std_error: float | None = None,
     ) -> Estimate:
         """An estimate in the unit of the loss, with its sign turned back."""
-        sign = sign_of(self.worse)
-        ends = None if interval is None else sorted((sign * interval[0], sign * interval[1]))
         return Estimate(
-            value=sign * value,
+            value=sign_of(self.worse) * value,
             std_error=std_error,
-            interval=None if ends is None else (ends[0], ends[1]),
+            interval=turned_back(interval, self.worse),
             level=self.level,
             n=len(self.runs),
             status=status,
@@ -359,6 +376,14 @@ class ReplicatedTail:
 def sign_of(worse: Worse) -> float:
     """What a loss is multiplied by for high to be bad."""
     return 1.0 if worse == "high" else -1.0
+
+
+def turned_back(interval: tuple[float, float] | None, worse: Worse) -> tuple[float, float] | None:
+    """An interval of the turned loss, high is bad, as one of the loss itself."""
+    if interval is None:
+        return None
+    low, high = sorted(sign_of(worse) * end for end in interval)
+    return low, high
 
 
 def check_threshold(tau: float) -> None:
