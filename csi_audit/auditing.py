@@ -7,12 +7,10 @@ killed at any moment goes on where it was.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from platform import python_version
 from typing import Any
 
 import numpy as np
@@ -28,7 +26,7 @@ from compressors.preflight import check_panel
 from csi_audit import __version__, summary
 from csi_audit.admitting import preflight_cautions
 from csi_audit.audited_losses import nmse_of
-from csi_audit.base import Base, load_base
+from csi_audit.base import Base, base_name, load_base
 from csi_audit.base_drawing import Progress, audited_samples, step_tally
 from csi_audit.compressor_hash import code_sha256
 from csi_audit.configs import RunConfig
@@ -39,17 +37,20 @@ from csi_audit.drawing import draw_in_blocks
 from csi_audit.failure_modes_of_run import with_failure_modes
 from csi_audit.losses import SquaredErrorLoss
 from csi_audit.measuring import Measured, measure
-from csi_audit.provenance import base_mismatch, data_info, machine_words
-from csi_audit.run_state import BlockStore, read_arrays, write_arrays
+from csi_audit.provenance import (
+    base_info,
+    base_mismatch,
+    cost_of,
+    data_info,
+    program_versions,
+)
+from csi_audit.run_state import BlockStore, write_arrays
 from csi_audit.samples import WeightedSamples
 from csi_audit.sampling import IssgmSampler
 from csi_audit.weights import LossWeight
 from reports.figure_data import ReportArrays
-from reports.placement_arrays import PlacementArrays
-from reports.realism import base_verdict, fidelity_summary
 from reports.report import write_report
-from reports.schema import BaseInfo, Cost, IssgmEntry, Result, Threshold, load_result
-from reports.words import base_rule
+from reports.schema import IssgmEntry, Result, Threshold, load_result
 
 SAMPLES_NAME = "samples.h5"
 
@@ -89,41 +90,49 @@ def audit(config: RunConfig, *, progress: Progress | None = None) -> Result:
         evidence,
         failures={n: found for n, found in evidence.deeper.failures.items() if len(found)},
     )
+    columns = _samples(config, evidence, arrays)
+    return finish_run(
+        result, columns, store, began=began, page=lambda done: write_report(done, arrays, folder)
+    )
+
+
+def finish_run(
+    result: Result,
+    columns: Mapping[str, np.ndarray],
+    store: BlockStore,
+    *,
+    began: float,
+    page: Callable[[Result], object],
+) -> Result:
+    """Write the end of an audit and drop its blocks; returns the result as written.
+
+    Args:
+        result: All but the seconds it took.
+        columns: Of samples.h5.
+        store: Blocks of the run directory.
+        began: On the monotonic clock [s].
+        page: Writes `report.html`, the last file, by which a finished run is known.
+    """
+    folder = store.folder.parent
     cost = replace(result.cost, seconds=round(time.monotonic() - began, 1))
     result = replace(result, cost=cost)
-    write_arrays(folder / SAMPLES_NAME, _samples(config, evidence, arrays))
+    write_arrays(folder / SAMPLES_NAME, columns)
     result.save(folder)
-    write_report(result, arrays, folder)
+    page(result)
     store.remove()
     return result
 
 
-def write_report_again(folder: str | Path) -> Path:
-    """Write `report.html` and `figures/` of a finished run anew; returns the page's path.
-
-    Raises:
-        CsiAuditError: the folder holds no finished run.
-    """
-    result = load_result(folder)
-    flat = read_arrays(Path(folder) / SAMPLES_NAME, group="report")
-    if result.network is not None:
-        return network_page(result, PlacementArrays.from_flat(flat), folder)
-    return write_report(result, ReportArrays.from_flat(flat), folder)
-
-
-def network_page(result: Result, arrays: PlacementArrays, folder: str | Path) -> Path:
-    """`report.html` and `figures/` of a network's audit; returns the page's path."""
-    from reports.network_page import write_network_report
-
-    return write_network_report(result, arrays, Path(folder))
-
-
 def run_directory(config: RunConfig) -> Path:
     """The run directory: `out`, or runs/<UTC time>-<data name>."""
-    if config.out is not None:
-        return Path(config.out)
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return Path("runs") / f"{stamp}-{Path(config.data).stem}"
+    return stamped_directory(config.out, Path(config.data).stem)
+
+
+def stamped_directory(out: str | None, name: str) -> Path:
+    """`out`, or runs/<UTC time>-<name>."""
+    if out is not None:
+        return Path(out)
+    return Path("runs") / f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{name}"
 
 
 def _load_all(
@@ -267,26 +276,15 @@ def _result(config: RunConfig, evidence: summary.Evidence, base: Base) -> Result
     spent |= evidence.deeper.spent
     return Result(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={"csi-audit": __version__, "torch": version("torch"), "python": python_version()},
+        versions=program_versions(),
         seed=config.seed,
         data=data_info(channels),
-        base=BaseInfo(
-            sha256=base.sha256,
-            fidelity=fidelity_summary(checked),
-            verdict=base_verdict(checked, ratios),
-            rule=base_rule(checked, ratios),
-            name=Path(config.base).name if config.base is not None else "bundled UMi base",
-            n_samples=len(samples),
-        ),
+        base=base_info(base, base_name(config.base), checked, ratios, n_samples=len(samples)),
         tau=tau,
         compressors=rows,
         realism=checked,
         tail_ratios=ratios,
-        cost=Cost(
-            denoiser_evaluations=sum(spent.values()),
-            parts=spent,
-            machine=machine_words(config.device),
-        ),
+        cost=cost_of(spent, config.device),
         audited_law=f"base model under the {samples.chain}; each sample normalised to unit power",
         warnings=base_mismatch(channels, base) + _notices(evidence.compressors),
         notes=summary.drop_notes(evidence, config.tau_quantile),

@@ -20,6 +20,8 @@ from csi_audit.compressor_hash import held_numbers
 from csi_audit.diffusion import Contrast, Denoiser, PreconditionedDenoiser
 from csi_audit.networks import NetworkSpec
 
+BUNDLED_BASES = {"base": "bundled UMi base", "small": "bundled small UMi base"}
+"""Names of the base models the package carries, and what reports call them."""
 _KIND = "csi-audit base model 1"
 _LAW_VARIANCE = "law_variance"  # of an adapted base, beside that of its preconditioning
 
@@ -119,26 +121,37 @@ def save_base(
     return write_weights(path, halves, kind=_KIND, described=described, card=card)
 
 
-def bundled_base() -> Path:
-    """Path of the base model the package carries."""
-    return Path(str(resources.files("csi_audit") / "pretrained" / "base_umi.safetensors"))
+def bundled_base(size: str = "base") -> Path:
+    """Path of a base model the package carries, "base" or "small"."""
+    return Path(str(resources.files("csi_audit") / "pretrained" / f"{size}_umi.safetensors"))
+
+
+def base_name(spec: str | Path | None) -> str:
+    """What reports call the base that `load_base` makes of `spec`."""
+    if spec is None or spec in BUNDLED_BASES:
+        return BUNDLED_BASES[str(spec or "base")]
+    return Path(spec).name
 
 
 def load_base(path: str | Path | None = None) -> Base:
     """A base model from its file; the bundled one without a path.
 
     Args:
-        path: Weights of csi-audit (.safetensors), or your own as "file.py:attr" or
-            "package.module:attr": a `Base`, or a function without arguments that returns one.
+        path: Weights of csi-audit (.safetensors); "base" or "small", which are bundled; or your own
+            as "file.py:attr" or "package.module:attr": a `Base`, or a function without arguments
+            that returns one.
     Raises:
         CsiAuditError: the file is missing, truncated or no base model.
     """
+    if path is None or path in BUNDLED_BASES:
+        path = bundled_base(str(path or "base"))
     if isinstance(path, str) and ":" in path and not Path(path).exists():
         return _from_code(path)
-    path = bundled_base() if path is None else Path(path)
+    path = Path(path)
     if not path.is_file():
         near = [p.name for p in path.parent.glob("*.safetensors")] if path.parent.is_dir() else []
-        raise CsiAuditError(f"base model {path} does not exist.{did_you_mean(path.name, near)}")
+        hint = did_you_mean(path.name, [*near, *BUNDLED_BASES])
+        raise CsiAuditError(f"base model {path} does not exist.{hint}")
     halves, described = read_weights(
         path,
         kind=_KIND,

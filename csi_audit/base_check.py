@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from platform import python_version
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from channels.sample import sample_path
 from compressors.loading import NamedCompressor, bundled_compressors, load_compressor
 from compressors.preflight import check_panel
 from csi_audit import __version__
-from csi_audit.base import Base, load_base
+from csi_audit.base import Base, base_name, load_base
 from csi_audit.base_sides import Side, distortions, doubled_steps, law_figures, side_of
 from csi_audit.devices import torch_device
 from csi_audit.drawing import Tally, draw_in_blocks
@@ -257,7 +256,7 @@ def checked(
             sha256=base.sha256,
             fidelity=fidelity_summary(found.realism),
             verdict=base_verdict(found.realism, found.tail_ratios),
-            name="bundled UMi base" if config.base is None else Path(config.base).name,
+            name=base_name(config.base),
             n_samples=len(side),
             rule=base_rule(found.realism, found.tail_ratios),
         ),

@@ -22,7 +22,8 @@ class CheckBaseConfig(ReadingConfig):
     """Settings of a check of a base model against real channels.
 
     Attributes:
-        base: Base model file, or your own as file.py:attr; None takes the bundled one.
+        base: Base model file, "small" for the small bundled one, or your own as file.py:attr; None
+            takes the bundled one.
         data: Real channels that the base was not trained on; None takes the bundled ones, on which
             nothing may be selected.
         train: Channels that the base was trained on, to see whether it gives them back; None leaves

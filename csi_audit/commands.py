@@ -19,13 +19,13 @@ from rich.text import Text
 from channels.channel_set import ChannelSet
 from channels.run_folder import AnotherConfigError
 from channels.sample import sample_path
-from channels.support import CsiAuditError, write_text_atomic
+from channels.support import CsiAuditError
 from compressors.linear_reference import klt_beside
 from compressors.loading import bundled_compressors
 from compressors.plans import COMPRESSOR_PLAN, Plan
 from compressors.zoo import CompressorSpec
-from csi_audit.auditing import audit, run_directory, write_report_again
-from csi_audit.base import Base, load_base
+from csi_audit.auditing import audit, run_directory
+from csi_audit.base import Base, base_name, load_base
 from csi_audit.base_drawing import Progress as AuditProgress
 from csi_audit.base_users import BaseDraw, draw_base_users, tenth_kept_out
 from csi_audit.configs import (
@@ -41,10 +41,9 @@ from csi_audit.network_audit import TRAINING, audit_network, network_run_directo
 from csi_audit.network_printing import show_network
 from csi_audit.network_settings import NetworkRunConfig
 from csi_audit.printing import say, say_both, show_table
-from csi_audit.report_formats import write_formats
+from csi_audit.report_formats import write_formats, write_report_again
 from reports.mode_words import mode_line
-from reports.network_tables import network_markdown
-from reports.schema import Result, load_result
+from reports.schema import Result
 from reports.tables import summary_table
 from reports.words import answer
 
@@ -225,7 +224,7 @@ def _drawn_users(console: Console, settings: FitCompressorConfig, base: Base) ->
             base,
             draw,
             parent=settings.parent,
-            name="the bundled base" if settings.base is None else Path(settings.base).name,
+            name=base_name(settings.base),
             device=torch_device(settings.device),
             progress=lambda made: bar.update(task, completed=made),
         )
@@ -304,22 +303,7 @@ def _split(settings: FitCompressorConfig) -> tuple[ChannelSet, ChannelSet]:
 
 
 def report(settings: ReportConfig) -> None:
-    """Write the report of a finished run again, and in other forms where they are asked for.
-
-    Raises:
-        CsiAuditError: no finished run, or forms that a network's audit does not have.
-    """
-    result = load_result(settings.run)
-    if result.network is not None and not set(settings.format) <= {"md"}:
-        raise CsiAuditError(
-            f"format must be md for {settings.run}, which audited a cell network; got "
-            f"{', '.join(settings.format)}. Its figures are in its folder figures/."
-        )
+    """Write the report of a finished run again, and in other forms where they are asked for."""
     print(f"Report: {write_report_again(settings.run).resolve()}")
-    if result.network is not None and settings.format:
-        target = Path(settings.run) / "report.md"
-        write_text_atomic(target, network_markdown(result))
-        print(f"Written: {target.resolve()}")
-        return
     for path in write_formats(settings.run, settings.format, width_in=settings.width_in):
         print(f"Written: {path.resolve()}")

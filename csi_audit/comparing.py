@@ -21,7 +21,7 @@ from compressors.loading import NamedCompressor, load_compressor
 from compressors.preflight import check_panel
 from csi_audit import __version__
 from csi_audit.admitting import preflight_cautions
-from csi_audit.base import Base, load_base
+from csi_audit.base import Base, base_name, load_base
 from csi_audit.base_drawing import audited_samples
 from csi_audit.comparison_findings import Gathered, SetFound
 from csi_audit.comparison_measuring import (
@@ -299,7 +299,7 @@ def _on_base(
     domain = ChannelDomain.of(channels)
     samples = audited_samples(config, base, domain, store=store, progress=progress)
     nmse_of, error, power = measured_together(samples.x, compressors)
-    name = "the bundled base" if config.base is None else Path(config.base).name
+    name = base_name(config.base)
     return SetFound(
         losses=ComparedLosses(
             name=name,

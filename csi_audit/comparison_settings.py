@@ -22,7 +22,7 @@ class CompareConfig(ReadingConfig):
         compressor: Compressors, with data. Give the flag once for each.
         trained_on: What a compressor was trained on, where its card does not say: NAME=SCENARIO,
             or NAME=A+B for a mixture. Give the flag once for each.
-        base: Base model file; None takes the bundled one.
+        base: Base model file or "small"; None takes the bundled one.
         out: Folder of the comparison; None makes runs/<UTC time>-compare. An interrupted
             comparison goes on when its folder is named again.
         n_base: Base samples, shared by all compressors; 0 compares on the files alone.

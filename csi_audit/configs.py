@@ -77,7 +77,8 @@ class RunConfig(TailSettings, ReadingConfig):
             files, compressor cards (.yaml), exported models (TorchScript, torch.export, ONNX),
             published checkpoints (.pth), or your own code as file.py:Class. Give the flag once for
             each.
-        base: Base model file, or your own as file.py:attr; None takes the bundled one.
+        base: Base model file, "small" for the small bundled one, which is quicker and less true, or
+            your own as file.py:attr; None takes the bundled one.
         out: Run directory; None makes runs/<UTC time>-<data name>. An interrupted run goes on when
             its directory is named again.
         n_base: Base samples, shared by all compressors.
@@ -168,7 +169,7 @@ class FitCompressorConfig(ReadingConfig):
         out: Training directory; None makes runs/<arch>-<ratio>, or runs/<arch>-<bits>b. Of several
             trainings the folder in which each has its own; None takes runs. What was interrupted
             goes on.
-        base: Base model file, with data base; None takes the bundled one.
+        base: Base model file or "small", with data base; None takes the bundled one.
         base_samples: Samples to draw of it. They are kept beside the trainings and drawn once.
         base_steps: Steps of the probability-flow ODE, so denoiser evaluations a sample.
         steps: Optimizer steps.
@@ -344,7 +345,8 @@ class ReportConfig:
     Attributes:
         run: Run directory.
         format: What to write beside the page: "md" (Markdown for pull requests), "csv" (a row a
-            channel), "svg" or "png" (single figures in journal size). Give the flag once for each.
+            channel, or a placement of a cell network), "svg" or "png" (single figures in journal
+            size). Give the flag once for each.
         width_in: Width of single figures [in]; a journal's column is 3.5, its page 7.16.
     """
 

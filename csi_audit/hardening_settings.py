@@ -28,7 +28,7 @@ class HardenConfig(ReadingConfig):
             drops out of the training. Name a file if the compressor was trained on the data.
         run: Finished run directory whose base samples are weighted by NMSE^power, instead of new
             variants.
-        base: Base model file that makes variants; None takes the bundled one.
+        base: Base model file or "small" that makes variants; None takes the bundled one.
         variants: Variants of the worst training users to make: new rare channels, so that the few
             known ones are not learned by heart. 0 takes training users alone.
         variant_sigma: Noise that is put on a user and taken off again by the base model; small

@@ -8,9 +8,7 @@ what they call for beyond (csi_audit.deepening), realism against the real side, 
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from platform import python_version
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from channels.placement_domain import PlacementDomain
 from channels.run_folder import claim_folder
 from channels.support import CsiAuditError
 from csi_audit import __version__
-from csi_audit.auditing import SAMPLES_NAME, network_page
+from csi_audit.auditing import finish_run, stamped_directory
 from csi_audit.base import Base
 from csi_audit.base_drawing import Progress, audited_samples
 from csi_audit.deepening import Deepening
@@ -39,13 +37,12 @@ from csi_audit.network_summary import (
     outage_thresholds,
     placement_arrays,
 )
-from csi_audit.provenance import machine_words
-from csi_audit.run_state import BlockStore, write_arrays
+from csi_audit.provenance import base_info, cost_of, program_versions
+from csi_audit.run_state import BlockStore
+from reports.network_page import write_network_report
 from reports.placement_arrays import PlacementArrays
 from reports.placement_modes import modes_of_placements
-from reports.realism import base_verdict, fidelity_summary
-from reports.schema import BaseInfo, Cost, Result, load_result
-from reports.words import base_rule
+from reports.schema import Result, load_result
 
 TRAINING = "training of the base law"
 """The step that a progress display is told of, with 0 of 0 evaluations, when a training begins."""
@@ -83,21 +80,19 @@ def audit_network(config: NetworkRunConfig, *, progress: Progress | None = None)
         base = _trained(case, folder, progress)
     evidence = _gather(case, base, store, progress)
     result, arrays = _result(config, evidence, base)
-    cost = replace(result.cost, seconds=round(time.monotonic() - began, 1))
-    result = replace(result, cost=cost)
-    write_arrays(folder / SAMPLES_NAME, _samples(config, evidence, arrays))
-    result.save(folder)
-    network_page(result, arrays, folder)
-    store.remove()
-    return result
+    columns = _samples(config, evidence, arrays)
+    return finish_run(
+        result,
+        columns,
+        store,
+        began=began,
+        page=lambda done: write_network_report(done, arrays, folder),
+    )
 
 
 def network_run_directory(config: NetworkRunConfig) -> Path:
     """The run directory: `out`, or runs/<UTC time>-<card>."""
-    if config.out is not None:
-        return Path(config.out)
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return Path("runs") / f"{stamp}-network-{Path(config.network).stem}"
+    return stamped_directory(config.out, f"network-{Path(config.network).stem}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,28 +212,18 @@ def _result(
     checked = network_realism(evidence)
     ratios = outage_tail_ratios(evidence, config.tau_quantile)
     spent = {"base samples": samples.n_evaluations} | dict(evidence.deeper.spent)
+    name = "trained for this run" if config.base is None else Path(config.base).name
     result = Result(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={"csi-audit": __version__, "torch": version("torch"), "python": python_version()},
+        versions=program_versions(),
         seed=config.seed,
         data=sides.info,
-        base=BaseInfo(
-            sha256=base.sha256,
-            fidelity=fidelity_summary(checked),
-            verdict=base_verdict(checked, ratios),
-            rule=base_rule(checked, ratios),
-            name="trained for this run" if config.base is None else Path(config.base).name,
-            n_samples=len(samples),
-        ),
+        base=base_info(base, name, checked, ratios, n_samples=len(samples)),
         tau=common_thresholds(evidence.tau),
         compressors=(),
         realism=checked,
         tail_ratios=ratios,
-        cost=Cost(
-            denoiser_evaluations=sum(spent.values()),
-            parts=spent,
-            machine=machine_words(config.device),
-        ),
+        cost=cost_of(spent, config.device),
         audited_law=f"base law under the {samples.chain}; users that leave the area are folded "
         "back at its edges",
         warnings=_warnings(config, sides),

@@ -1,13 +1,21 @@
-"""What a stored result says about where its figures come from: channels, base model, machine."""
+"""What a stored result says about where its figures come from: channels, base model, programs,
+machine.
+"""
 
-from platform import machine, processor
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from platform import machine, processor, python_version
 
 import torch
 
 from channels.channel_set import ChannelSet
+from csi_audit import __version__
 from csi_audit.base import Base
 from csi_audit.devices import torch_device
-from reports.schema import DataInfo
+from reports.fidelity_items import TailRatio
+from reports.realism import base_verdict, fidelity_summary
+from reports.schema import BaseInfo, Cost, DataInfo, RealismItem
+from reports.words import base_rule
 
 
 def data_info(channels: ChannelSet) -> DataInfo:
@@ -44,6 +52,45 @@ def base_mismatch(channels: ChannelSet, base: Base) -> tuple[str, ...]:
             "such channels (csi-audit fit-base)."
         )
     return tuple(found)
+
+
+def base_info(
+    base: Base,
+    name: str,
+    realism: Sequence[RealismItem],
+    ratios: Sequence[TailRatio],
+    *,
+    n_samples: int,
+) -> BaseInfo:
+    """The base model with the verdict on it and the rule of that verdict.
+
+    Args:
+        base: The base model.
+        name: What reports call it.
+        realism: Its samples against the real side.
+        ratios: Their shares of bad losses over those of the real side.
+        n_samples: Samples that these come from.
+    """
+    return BaseInfo(
+        sha256=base.sha256,
+        fidelity=fidelity_summary(realism),
+        verdict=base_verdict(realism, ratios),
+        rule=base_rule(realism, ratios),
+        name=name,
+        n_samples=n_samples,
+    )
+
+
+def cost_of(spent: Mapping[str, int], device: str) -> Cost:
+    """Denoiser evaluations by part, and the machine of a `--device` setting; no seconds yet."""
+    return Cost(
+        denoiser_evaluations=sum(spent.values()), parts=spent, machine=machine_words(device)
+    )
+
+
+def program_versions() -> dict[str, str]:
+    """Versions of the programs that a figure depends on."""
+    return {"csi-audit": __version__, "torch": version("torch"), "python": python_version()}
 
 
 def machine_words(device: str) -> str:

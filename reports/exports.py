@@ -6,7 +6,7 @@ Markdown is tables.py's, the page report.py's. matplotlib is imported when figur
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 from channels.support import CsiAuditError
 from reports.figure_data import ReportArrays
-from reports.gallery import named_figures
-from reports.schema import Result
+from reports.placement_arrays import PlacementArrays
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[Any]
 FigureFormat = Literal["svg", "png"]
+Columns = Mapping[str, Array]
 
 COLUMN_IN = 3.5
 """Width of a journal's column [in]; a page of two is 7.16."""
@@ -36,44 +36,58 @@ def sample_rows(arrays: ReportArrays) -> str:
 
     NMSE is linear, features in the units of `channels.features`; what a side lacks stays empty.
     """
-    sides = (
-        ("base", arrays.nmse_base, arrays.features_base),
-        ("real", arrays.nmse_real, arrays.features_real),
+    return _csv_rows(
+        "nmse",
+        base=(arrays.nmse_base, arrays.features_base),
+        real=(arrays.nmse_real, arrays.features_real),
     )
-    names = list(dict.fromkeys(n for _, nmse, _ in sides for n in nmse))
-    features = list(dict.fromkeys(n for _, _, known in sides for n in known))
+
+
+def placement_rows(arrays: PlacementArrays) -> str:
+    """Every base sample and placement of the real side as a CSV row: source, row number, losses,
+    features.
+
+    Losses are in their own units, features as `PlacementDomain.features` gives them.
+    """
+    return _csv_rows(
+        "loss",
+        base=(arrays.losses_base, arrays.features_base),
+        real=(arrays.losses_real, arrays.features_real),
+    )
+
+
+def _csv_rows(measure: str, **sides: tuple[Columns, Columns]) -> str:
+    """The rows of each side: what is measured, then features, in one order for all sides."""
+    names = list(dict.fromkeys(name for measured, _ in sides.values() for name in measured))
+    features = list(dict.fromkeys(name for _, known in sides.values() for name in known))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["source", "index", *(f"nmse/{n}" for n in names), *features])
-    for source, nmse, known in sides:
-        for row, values in enumerate(_rows(nmse, names, known, features)):
+    writer.writerow(["source", "index", *(f"{measure}/{name}" for name in names), *features])
+    for source, (measured, known) in sides.items():
+        for row, values in enumerate(_rows(measured, names, known, features)):
             writer.writerow([source, row, *values])
     return buffer.getvalue()
 
 
 def _rows(
-    nmse: Mapping[str, Array], names: list[str], known: Mapping[str, Array], features: list[str]
+    measured: Columns, names: list[str], known: Columns, features: list[str]
 ) -> Iterator[list[str]]:
-    columns = [nmse.get(name) for name in names] + [known.get(name) for name in features]
+    columns = [measured.get(name) for name in names] + [known.get(name) for name in features]
     lengths = {len(column) for column in columns if column is not None}
     for row in range(min(lengths, default=0)):
         yield ["" if column is None else f"{float(column[row]):.8g}" for column in columns]
 
 
 def single_figures(
-    result: Result,
-    arrays: ReportArrays | None,
-    form: FigureFormat,
-    *,
-    width_in: float = COLUMN_IN,
+    figures: "Iterable[tuple[str, Figure]]", form: FigureFormat, *, width_in: float = COLUMN_IN
 ) -> Iterator[tuple[str, bytes]]:
-    """Every figure of the report scaled to another width: its file name and bytes.
+    """Every figure of a report scaled to another width: its file name and bytes.
 
     Text is 8 to 9 points at the 4.8 in of the page and 6 to 6.5 in a journal's column. Equal input
     gives equal bytes: no date is stored.
 
     Args:
-        result, arrays: As `write_report` takes them.
+        figures: By file name without ending, as `named_figures` gives them.
         form: "svg", or "png" at 600 dots an inch.
         width_in: Width [in].
     Raises:
@@ -84,7 +98,7 @@ def single_figures(
             f"width_in must lie in [{_NARROWEST}, {_WIDEST}] in; got {width_in}. A journal's "
             f"column is {COLUMN_IN}, its page 7.16."
         )
-    for name, figure in named_figures(result, arrays):
+    for name, figure in figures:
         yield f"{name}.{form}", figure_bytes(figure, form, width_in=width_in)
 
 

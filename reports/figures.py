@@ -7,6 +7,7 @@ the page sets them side by side on a wide screen.
 
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,8 @@ from reports.tail_schema import LossTail
 from reports.words import decibel, share_text
 
 Array = npt.NDArray[Any]
+
+_LETTERS = 30  # of a line below one of two panels
 
 
 def png_bytes(figure: Figure, dpi: int = 170) -> bytes:
@@ -251,7 +254,8 @@ def _realism_axes(
     low, high = np.quantile(np.concatenate([base_x, real_x]), [0.001, 0.995])
     pad = 0.03 * (high - low) or 1.0
     axis.set_xlim(low - pad, high + pad)
-    axis.set_xlabel(f"{item.label} [{unit}]" if unit else item.label, parse_math=False)
+    label = f"{item.label} [{unit}]" if unit else item.label
+    axis.set_xlabel(_two_lines(label), parse_math=False)
     axis.set_title(_ks_title(item), fontsize=SMALL)
 
 
@@ -317,6 +321,11 @@ def _shown_values(
         return to_db(values), "dB"
     _, unit, scale = feature_display(item.name)
     return np.asarray(values, dtype=np.float64) * scale, unit
+
+
+def _two_lines(label: str) -> str:
+    """A label no wider than its panel."""
+    return textwrap.fill(label, _LETTERS, max_lines=2, placeholder="…")
 
 
 def _ks_title(item: RealismItem) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from reports.estimates import Estimate
 from reports.failure_modes import FoundModes, WeightedChannels
 from reports.figure_data import ModeMaps
-from reports.mode_names import ModeFacts, mode_name, rule_words
+from reports.mode_names import ModeFacts, condition_words, mode_name, rule_words
 from reports.mode_schema import FailureMode, ModeReport, RuleCondition
 from reports.mode_space import STRETCH, Array, Axes, Bool, Condition, shortest_stretch
 from reports.mode_telling import RuleTeller, confirmation
@@ -53,8 +53,10 @@ def describe_modes(
     """
     teller = _Teller(modes=modes, base=base, real=real, source=failures or base,
                      population=population, axes=axes, delay_known=delay_known)  # fmt: skip
+    told = [teller.mode(k, maps[k]) for k in range(len(modes.rules))]
     return teller.report(
-        [teller.mode(k, maps[k]) for k in range(len(modes.rules))],
+        [mode for mode, _ in told],
+        conditions=[conditions for _, conditions in told],
         threshold=threshold,
         nmse_db=nmse_db,
         delay_known=delay_known,
@@ -69,8 +71,8 @@ class _Teller(RuleTeller):
     axes: Axes
     delay_known: bool
 
-    def mode(self, k: int, maps: ModeMaps) -> FailureMode:
-        """Mode k of the report."""
+    def mode(self, k: int, maps: ModeMaps) -> tuple[FailureMode, list[str]]:
+        """Mode k of the report, and the conditions of its rule in words."""
         rule = self.modes.rules[k]
         found = self.bare_mode(
             k,
@@ -88,7 +90,7 @@ class _Teller(RuleTeller):
             usual_delay=_profiles(self.population.power, self.axes)[0],
             delay_known=self.delay_known,
         )  # fmt: skip
-        return replace(
+        mode = replace(
             found,
             name=mode_name(facts),
             delay_range=_range(error[0], self.axes.delay_edges(), circular=False),
@@ -96,6 +98,7 @@ class _Teller(RuleTeller):
             los=los,
             los_population=los_all,
         )
+        return mode, condition_words(facts)
 
     def sight(self, failing: Bool) -> tuple[Estimate | None, float | None]:
         """Share of line of sight by the K-factor, of the failures marked and of all."""

@@ -3,11 +3,14 @@
 A name says only what the mode's own failures show: a bound of its rule that lies beyond the
 population's median, a feature of which nine failures in ten lie on one side of that median (and the
 interval two in three), line of sight likewise, and where the power lies that the mode has above the
-population's. Text is plain: escaping is the page's business.
+population's. Modes of one name get what sets them apart. Text is plain: escaping is the page's
+business.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
@@ -82,6 +85,34 @@ def mode_name(facts: ModeFacts) -> str:
     return text[:1].upper() + text[1:]
 
 
+def condition_words(facts: ModeFacts) -> list[str]:
+    """Each condition of the rule in words, those that set the mode apart first."""
+    pairs = sorted(zip(facts.rule, facts.usual, strict=True), key=lambda pair: not _beyond(*pair))
+    return [_condition_words(c, facts.axes, facts.delay_known) for c, _ in pairs]
+
+
+def told_apart(names: Sequence[str], conditions: Sequence[Sequence[str]]) -> list[str]:
+    """Names of modes without a repetition; a name that is the only one of its kind stays.
+
+    Of several modes of one name each bears its first condition that none of the others has:
+    `Late cluster near 900 ns (K-factor at most −2 dB)`. One whose conditions an earlier one has
+    besides more is `(the others)`; what is alike in all of them is numbered.
+
+    Args:
+        names: Of the modes.
+        conditions: Of the rule of each, in words, the most telling first.
+    """
+    counts = Counter(names)
+    taken = {name for name in names if counts[name] == 1}
+    found = []
+    for k, name in enumerate(names):
+        if counts[name] > 1:
+            name = next(form for form in _forms(k, names, conditions) if form not in taken)
+            taken.add(name)
+        found.append(name)
+    return found
+
+
 def rule_words(rule: Rule, axes: Axes, delay_known: bool) -> str:
     """The rule in full: `azimuth spread at least 31.2 deg and at least 22 % of the power at delays
     of 650 to 1,550 ns`."""
@@ -117,6 +148,19 @@ def mode_verdict(mode: FailureMode, report: ModeReport, nouns: Nouns = CHANNELS)
         "confirmed": f"{nouns.title} confirm it: {figures}",
         "not confirmed": f"{nouns.title} do not confirm it: {figures}",
     }.get(mode.confirmation, f"{nouns.title} cannot tell: {figures}")
+
+
+def _forms(k: int, names: Sequence[str], conditions: Sequence[Sequence[str]]) -> Iterator[str]:
+    """What mode k may be called beside its namesakes, the best first, without end."""
+    name, mine = names[k], conditions[k]
+    namesakes = [i for i, other in enumerate(names) if other == name and i != k]
+    theirs = {words for i in namesakes for words in conditions[i]}
+    yield from (f"{name} ({words})" for words in mine if words not in theirs)
+    if any(i < k and set(mine) < set(conditions[i]) for i in namesakes):
+        yield f"{name} (the others)"
+    if k < min(namesakes):
+        yield name
+    yield from (f"{name} ({number})" for number in count(2))
 
 
 def _condition_words(condition: Condition, axes: Axes, delay_known: bool) -> str:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from channels.physical_features import FEATURES, FeatureInfo
 from reports.estimates import Estimate, proportion
 from reports.failure_modes import CRITERION, LEAST_FAILURES, FoundModes, WeightedChannels
+from reports.mode_names import told_apart
 from reports.mode_schema import (
     Confirmation,
     FailureMode,
@@ -121,13 +122,18 @@ class RuleTeller:
         self,
         modes: Sequence[FailureMode],
         *,
+        conditions: Sequence[Sequence[str]],
         threshold: str,
         nmse_db: float | None = None,
         level: float | None = None,
         delay_known: bool = True,
         criterion: str = CRITERION,
     ) -> ModeReport:
-        """The modes with what is said of all of them together."""
+        """The modes with what is said of all of them together.
+
+        `conditions` tells those of one name apart, see `told_apart`.
+        """
+        names = told_apart([mode.name for mode in modes], conditions)
         rate = self.base.share(self.base.fails, np.ones(len(self.base), bool),
                                method="base samples")  # fmt: skip
         n = self.modes.cases.n_failures
@@ -143,7 +149,7 @@ class RuleTeller:
             stability=self.modes.stability,
             found=self.modes.found,
             elsewhere=self._elsewhere() if self.modes.rules else None,
-            modes=tuple(modes),
+            modes=tuple(replace(mode, name=name) for mode, name in zip(modes, names, strict=True)),
             note=_note(n, len(self.modes.rules), rate),
         )
 

@@ -36,7 +36,7 @@ from reports.report import (
     write_page,
 )
 from reports.schema import Result
-from reports.tables import plain_title
+from reports.tables import mark_notes, plain_title
 from reports.tail_words import decisions_of, tail_section
 from reports.words import realism_phrase
 
@@ -84,7 +84,7 @@ def network_html(result: Result, pictures: Iterable[Picture] = ()) -> str:
         columns=columns,
         titles=[plain_title(column) for column in columns],
         rows=rows,
-        footnotes=_footnotes(result, nouns),
+        footnotes=[*_footnotes(result, nouns), *mark_notes(rows)],
         thresholds=[
             tail_note(row, tail, result) for row in result.outages for tail in row.estimates.tails
         ],
@@ -125,14 +125,9 @@ def _footnotes(result: Result, nouns: Nouns) -> list[str]:
         "“agree”: the interval of the difference holds 0 and the ratio is known within a factor "
         "of 2; “differ”: it leaves out 0; “cannot tell”: too few failures to say.",
     ]
-    if any(tail.counted for row in result.outages for tail in row.estimates.tails):
-        notes.append("† by subset simulation, not counted on the base samples.")
     weights = [f"{row.label}: l = {row.estimates.weight}" for row in result.outages]
     if weights:
         notes.append(f"q weights the base law p with l. {'; '.join(weights)}.")
     if result.base.verdict == "misses":
         notes.append(f"Amber: figures on base samples, which miss the {nouns.real} (Realism).")
-    means = [row.estimates.e_q for row in result.outages if row.estimates.e_q]
-    if any(estimate.status.startswith("weights too uneven") for estimate in means):
-        notes.append("* weights too uneven for the interval to be relied on.")
     return notes

@@ -14,7 +14,15 @@ from reports.network_words import (
 )
 from reports.nouns import Nouns
 from reports.schema import Result
-from reports.tables import TONES, Cell, Column, doubtful_cell, estimate_cell, markdown_table
+from reports.tables import (
+    TONES,
+    Cell,
+    Column,
+    doubtful_cell,
+    estimate_cell,
+    mark_notes,
+    markdown_table,
+)
 from reports.tables import markdown_text as text
 
 
@@ -32,9 +40,11 @@ def outage_cells(result: Result) -> tuple[list[Column], list[list[Cell]]]:
 def network_markdown(result: Result) -> str:
     """The answer, the main table and the warnings as Markdown (GitHub flavour)."""
     nouns = network_nouns(result)
+    columns, rows = outage_cells(result)
     lines = [text(sentence) for sentence in network_answer(result)] + [""]
-    lines += [*markdown_table(*outage_cells(result)), ""]
+    lines += [*markdown_table(columns, rows), ""]
     lines.append(f"Audited law: {text(result.audited_law or UNKNOWN)}")
+    lines += [f"- {text(note)}" for note in mark_notes(rows)]
     modes = [mode_line(row, nouns, mode_failure(row)) for row in result.outages]
     lines += [f"- Failure mode: {text(line)}" for line in modes if line]
     lines += [f"- Warning: {text(warning)}" for warning in result.warnings]

@@ -33,6 +33,7 @@ _SINR_RANGE_DB = (-6.0, 24.0)
 _BINS = 25  # of a map of users along each side, at most
 _LEAST_BINS, _IN_A_BIN = 8, 2.0  # at least; users that each holds on average if they are few
 _OUTAGE = TILTED
+_ON_TOP = 6  # users, also where a station and its number stand
 
 
 def sinr_grid(network: CellNetwork, *, points: int = _POINTS) -> tuple[Array, Array]:
@@ -216,9 +217,9 @@ def _exemplar_axes(axis: Axes, users: StandingUsers, i: int) -> None:
     for position, j in zip(at, users.order[i, :, 0], strict=True):
         axis.plot(*zip(position, network.stations_m[j], strict=True), color="#cccccc",
                   linewidth=0.6, zorder=1)  # fmt: skip
-    axis.plot(*at[~out].T, "o", color=BASE, markersize=4, zorder=3, clip_on=False)
+    axis.plot(*at[~out].T, "o", color=BASE, markersize=4, zorder=_ON_TOP, clip_on=False)
     axis.plot(*at[out].T, "X", color=_OUTAGE, markeredgecolor="white", markeredgewidth=0.4,
-              markersize=6.5, zorder=3, clip_on=False)  # fmt: skip
+              markersize=6.5, zorder=_ON_TOP, clip_on=False)  # fmt: skip
     _stations(axis, network)
     axis.set_aspect("equal")
 

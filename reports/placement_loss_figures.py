@@ -84,7 +84,7 @@ def outage_loss_figure(
     levels = {t.threshold: t.level for t in row.estimates.tails if t.level is not None}
     mark_levels((top, bottom), {short_name(k, 40): v for k, v in levels.items()})
     if levels or reach:
-        bottom.legend(fontsize=SMALL, frameon=False, loc="lower left")
+        bottom.legend(fontsize=SMALL, edgecolor="none", loc="lower left")  # lines may cross it
     return finish(figure)
 
 

@@ -31,6 +31,7 @@ from reports.placement_names import (
     corner_stations,
     outage_places,
     place_of_feature,
+    placement_condition_words,
     placement_mode_name,
     placement_rule_words,
     rule_of_stored,
@@ -114,8 +115,10 @@ def modes_of_placements(
     sides = _Sides.of(row, arrays)
     modes = _found(sides, seed)
     teller = _teller(modes, sides)
+    told = [_told(k, teller, sides) for k in range(len(modes.rules))]
     report = teller.report(
-        [_told(k, teller, sides) for k in range(len(modes.rules))],
+        [mode for mode, _ in told],
+        conditions=[conditions for _, conditions in told],
         threshold="" if tail is None else tail.threshold,
         level=arrays.tau[row.name],
         criterion=_CRITERION,
@@ -317,8 +320,8 @@ def _rule_places(rules: Sequence[Rule]) -> tuple[Place, ...]:
     return tuple(dict.fromkeys(place for place in found if place is not None))
 
 
-def _told(k: int, teller: RuleTeller, sides: _Sides) -> FailureMode:
-    """Mode k with its name and where its unserved users stand."""
+def _told(k: int, teller: RuleTeller, sides: _Sides) -> tuple[FailureMode, list[str]]:
+    """Mode k with its name and where its unserved users stand, and its conditions in words."""
     rule = teller.modes.rules[k]
     bare = teller.bare_mode(
         k, rule=stored_rule(rule), rule_text=placement_rule_words(rule, teller.info)
@@ -333,7 +336,8 @@ def _told(k: int, teller: RuleTeller, sides: _Sides) -> FailureMode:
         corners=corner_stations(mine, weight, _rule_places([rule])),
         places=outage_places(mine, weight),
     )
-    return replace(bare, name=placement_mode_name(facts), places=tuple(facts.places))
+    mode = replace(bare, name=placement_mode_name(facts), places=tuple(facts.places))
+    return mode, placement_condition_words(facts, teller.info)
 
 
 def _strata(teller: RuleTeller, sides: _Sides, threshold: str) -> tuple[Stratum, ...]:

@@ -56,15 +56,30 @@ class PlacementFacts:
 
 def placement_mode_name(facts: PlacementFacts) -> str:
     """`2 or more users at the cell edge between stations 1 and 2`."""
-    pairs = list(zip(facts.rule, facts.usual, strict=True))
-    telling = [condition for condition, usual in pairs if _beyond(condition, usual)]
-    said = dict.fromkeys(_part(c, facts) for c in _deepest(telling or list(facts.rule)))
-    parts = list(said)
+    telling = _telling(facts)
+    parts = list(dict.fromkeys(_part(condition, facts) for condition in _named(facts)))
     placed = any(place_of_feature(c.feature) for c in telling)
     if facts.places and facts.places[0].share >= NEARLY_ALL and not placed:
         parts.append(f"the unserved ones {facts.places[0].name}")
     text = ", and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
     return text[:1].upper() + text[1:]
+
+
+def placement_condition_words(facts: PlacementFacts, info: Mapping[str, FeatureInfo]) -> list[str]:
+    """Each condition of the rule in words that may stand behind the name, telling ones first.
+
+    Where the name speaks of one place alone, its edge or middle is not said again.
+    """
+    families = {_family(condition) for condition in _named(facts)}
+    telling = _telling(facts)
+    words = []
+    for condition in sorted(facts.rule, key=lambda c: c not in telling):
+        place = place_of_feature(condition.feature)
+        text = _bound_words(condition, info)
+        if place and place.width_words and {place.family} == families:
+            text = f"{condition.side} {condition.limit:g} {place.width_words}"
+        words.append(text)
+    return words
 
 
 def placement_rule_words(rule: Rule, info: Mapping[str, FeatureInfo]) -> str:
@@ -147,6 +162,17 @@ def corner_stations(users: StandingUsers, weight: Array, places: Sequence[Place]
     return frozenset(found)
 
 
+def _telling(facts: PlacementFacts) -> list[Condition]:
+    """Conditions that ask for more than is usual."""
+    pairs = zip(facts.rule, facts.usual, strict=True)
+    return [condition for condition, usual in pairs if _beyond(condition, usual)]
+
+
+def _named(facts: PlacementFacts) -> list[Condition]:
+    """Conditions that the name speaks of; all of them where none is telling."""
+    return _deepest(_telling(facts) or list(facts.rule))
+
+
 def _beyond(condition: Condition, usual: float) -> bool:
     """Whether a bound lies beyond the population's median, so that it sets the mode apart."""
     at_least = condition.side == "at least"
@@ -157,9 +183,13 @@ def _deepest(rule: Sequence[Condition]) -> list[Condition]:
     """Of conditions on places that differ in size alone, the one that asks for most."""
     best: dict[tuple[str, str], Condition] = {}
     for condition in sorted(rule, key=lambda c: c.limit if c.side == "at least" else -c.limit):
-        place = place_of_feature(condition.feature)
-        best[condition.feature if place is None else place.family, condition.side] = condition
+        best[_family(condition), condition.side] = condition
     return [condition for condition in rule if condition in best.values()]
+
+
+def _family(condition: Condition) -> str:
+    place = place_of_feature(condition.feature)
+    return condition.feature if place is None else place.family
 
 
 def _part(condition: Condition, facts: PlacementFacts) -> str:

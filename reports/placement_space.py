@@ -79,6 +79,13 @@ class Place:
             return f"{self.size:g} m or more from it and at no cell edge"
         return f"at most {self.size:g} dB apart in path loss" if self.size else ""
 
+    @property
+    def width_words(self) -> str:
+        """How wide an edge or a middle is, for who knows where it is; "" for others."""
+        if self.kind not in ("edge", "middle"):
+            return ""
+        return f"where path losses differ by {self.size:g} dB or less"
+
 
 @dataclass(frozen=True, kw_only=True)
 class StandingUsers:

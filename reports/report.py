@@ -24,7 +24,7 @@ from reports.gallery import Picture, draw_gallery
 from reports.mode_words import mode_section
 from reports.nouns import CHANNELS
 from reports.schema import CompressorRow, IssgmEntry, Result, Threshold
-from reports.tables import plain_title, result_table, threshold_title
+from reports.tables import mark_notes, plain_title, result_table, threshold_title
 from reports.tail_words import decision_lines, tail_section
 from reports.words import (
     UNKNOWN,
@@ -90,7 +90,7 @@ def render_page(result: Result, pictures: Iterable[Picture] = ()) -> str:
         columns=columns,
         titles=[plain_title(column) for column in columns],
         rows=rows,
-        footnotes=_footnotes(result),
+        footnotes=[*_footnotes(result), *mark_notes(rows)],
         thresholds=[_threshold_note(tau) for tau in result.tau],
         overview=[p for p in shown if p["section"] == "overview"],
         sections=[_section(row, shown) for row in result.compressors],
@@ -195,17 +195,12 @@ def _footnotes(result: Result) -> list[str]:
         "“agree”: the interval of the difference holds 0 and the ratio is known within a factor "
         "of 2; “differ”: it leaves out 0; “cannot tell”: too few failures to say.",
     ]
-    if any(tail.counted for row in result.compressors for tail in row.estimates.tails):
-        notes.append("† by subset simulation, not counted on the base samples.")
     losses = sorted({row.estimates.loss for row in result.compressors})
     weights = sorted({row.estimates.weight for row in result.compressors})
     if losses:
         notes.append(f"L is {joined(losses)}; q weights the base law p with l = {joined(weights)}.")
     if result.base.verdict == "misses":
         notes.append("Amber: figures on base samples, which miss the real channels (Realism).")
-    rows = [row.estimates.e_q for row in result.compressors if row.estimates.e_q]
-    if any(estimate.status != "ok" for estimate in rows):
-        notes.append("* weights too uneven for the interval to be relied on.")
     return notes
 
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 Tone = Literal["", "good", "bad", "unsure"]
 TONES: dict[str, Tone] = {"agree": "good", "differ": "bad", "cannot tell": "unsure"}
 _STYLES: dict[Tone, str] = {"": "", "good": "green", "bad": "red", "unsure": "yellow"}
+_MARKS = {
+    "†": "by subset simulation, not counted on the base samples.",
+    "*": "weights too uneven for the interval to be relied on.",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,7 @@ def markdown_summary(result: Result) -> str:
     lines = [markdown_text(sentence) for sentence in answer(result)] + [""]
     lines += markdown_table(columns, rows)
     lines += ["", f"Audited law: {markdown_text(result.audited_law or UNKNOWN)}"]
+    lines += [f"- {markdown_text(note)}" for note in mark_notes(rows)]
     modes = [mode_line(row) for row in result.compressors]
     lines += [f"- Failure mode: {markdown_text(line)}" for line in modes if line]
     lines += [f"- Warning: {markdown_text(warning)}" for warning in result.warnings]
@@ -85,6 +90,12 @@ def markdown_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) ->
     body = [[markdown_text(f"{c.text} {c.detail}".strip()) for c in row] for row in rows]
     lines = [f"| {' | '.join(cells)} |" for cells in (heads, *body)]
     return [lines[0], "|" + " --- |" * len(columns), *lines[1:]]
+
+
+def mark_notes(rows: Sequence[Sequence[Cell]]) -> list[str]:
+    """What the marks mean that figures of a table bear; names, in the first column, bear none."""
+    words = {word for row in rows for cell in row[1:] for word in cell.text.split()}
+    return [f"{mark} {meaning}" for mark, meaning in _MARKS.items() if mark in words]
 
 
 def plain_title(column: Column) -> str:

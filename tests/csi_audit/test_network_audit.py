@@ -1,7 +1,10 @@
 """Audits of a cell network end to end: what comes out, how it goes on, and against exact outage."""
 
+import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-import reports.network_page
 from benchmarks.network_laws import IndependentTruth, SinrQuadrature
 from channels.network import CellNetwork
 from channels.placements import HotspotUsers
 from channels.run_folder import AnotherConfigError
 from channels.support import CsiAuditError
-from csi_audit import network_base
-from csi_audit.auditing import write_report_again
+from csi_audit import network_audit, network_base, report_formats
 from csi_audit.command_line import EXIT_BAD_INPUT, EXIT_OK, main
 from csi_audit.gate_command import EXIT_FAILED
 from csi_audit.network_audit import TRAINING, audit_network, network_run_directory
 from csi_audit.network_settings import NetworkRunConfig
 from csi_audit.placement_base import build_placement_denoiser, save_placement_base
 from csi_audit.placement_network import UserNetworkSpec
+from csi_audit.report_formats import FIGURES, write_report_again
 from csi_audit.run_state import read_arrays
 from reports import Estimate, Result, load_result
 from reports.placement_arrays import PlacementArrays
@@ -46,7 +48,8 @@ def page(result: Result, arrays: PlacementArrays, folder: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports.network_page, "write_network_report", page)
+    monkeypatch.setattr(network_audit, "write_network_report", page)
+    monkeypatch.setattr(report_formats, "NETWORK", replace(report_formats.NETWORK, page=page))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +92,7 @@ def everything(exact_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Ev
     folder = tmp_path_factory.mktemp("everything") / "run"
     calls: list[tuple[str, int, int]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reports.network_page, "write_network_report", page)
+        patch.setattr(network_audit, "write_network_report", page)
         config = NetworkRunConfig(
             network="default", base=str(exact_base), out=str(folder), tail_method="subset",
             mean_method="guided", double_steps=True, n_failures=100, tau_quantile=0.9,
@@ -245,11 +248,36 @@ def test_report_again(everything: Everything, capsys: pytest.CaptureFixture[str]
     (folder / "report.html").unlink()
     assert write_report_again(folder).read_text() == "2 losses, 5 users"
     assert main(["report", str(folder)]) == EXIT_OK
-    capsys.readouterr()
-    assert main(["report", str(folder), "--format", "csv"]) == EXIT_BAD_INPUT
-    assert "format must be md for" in capsys.readouterr().err
-    assert main(["report", str(folder), "--format", "md"]) == EXIT_OK
+    assert "Report: " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_every_form_of_the_report(
+    everything: Everything, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the figures the first two, for time."""
+    folder, result, _ = everything
+    kind = report_formats.NETWORK
+    few = replace(kind, figures=lambda *given: islice(kind.figures(*given), 2))
+    monkeypatch.setattr(report_formats, "NETWORK", few)
+    words = [word for form in ("md", "csv", "svg", "png") for word in ("--format", form)]
+    assert main(["report", str(folder), *words]) == EXIT_OK
+    written = [Path(line[9:]) for line in capsys.readouterr().out.splitlines()[1:]]
     assert "shortfall of the 3rd worst user" in (folder / "report.md").read_text()
+    with (folder / "samples.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["source"] for row in rows] == ["base"] * 300 + ["real"] * 3000
+    arrays = PlacementArrays.from_flat(read_arrays(folder / "samples.h5", group="report"))
+    for row in result.outages:
+        losses = [float(line[f"loss/{row.name}"]) for line in rows]
+        expected = [*arrays.losses_base[row.name], *arrays.losses_real[row.name]]
+        assert losses == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    assert float(rows[-1]["edge_users"]) == arrays.features_real["edge_users"][-1]
+    names = [f"{name}.{form}" for form in ("svg", "png") for name in ("network", "overview")]
+    assert written[2:] == [(folder / FIGURES / name).resolve() for name in names]
+    assert sorted(file.name for file in (folder / FIGURES).iterdir()) == sorted(names)
+    assert (folder / FIGURES / "network.svg").read_bytes().startswith(b"<?xml")
+    assert (folder / FIGURES / "network.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_gate_by_the_names_of_losses(

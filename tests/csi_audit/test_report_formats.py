@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,14 @@ def test_unknown_forms_and_widths_are_refused(
     )
     with pytest.raises(CsiAuditError, match="width_in must lie in"):
         list(write_formats(run, ("svg",), width_in=1.0))
+
+
+def test_figures_that_have_no_folder_are_one_line(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns(FIGURES))
+    (folder / FIGURES).write_text("in the way")
+    with pytest.raises(CsiAuditError, match=f"{FIGURES} cannot be made: File exists"):
+        list(write_formats(folder, ("svg",)))
 
 
 def test_no_run_is_one_line(tmp_path: Path) -> None:

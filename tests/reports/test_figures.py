@@ -157,6 +157,20 @@ def test_same_input_same_bytes(fake_result: Result) -> None:
     assert b"tEXt" not in first
 
 
+def test_a_long_label_stays_below_its_panel(fake_result: Result) -> None:
+    from reports.figures import png_bytes, realism_figure
+
+    label = "joint outage of 3 or more of 5 users"
+    items = [replace(fake_result.realism[0], name=name, label=name) for name in ("short", label)]
+    values = {item.name: np.linspace(0.1, 0.2, 20) for item in items}
+    figure = realism_figure(values, values, items, scales=dict.fromkeys(values, (1.0, "1")))
+    png_bytes(figure, dpi=100)  # lays it out
+    left, right = figure.axes[:2]
+    assert left.get_xlabel() == "short [1]"
+    assert right.get_xlabel().replace("\n", " ") == f"{label} [1]"
+    assert right.xaxis.label.get_window_extent().x1 <= figure.bbox.x1
+
+
 def test_names_that_look_like_mathematics_are_drawn_as_they_stand(
     fake_arrays: ReportArrays, fake_result: Result
 ) -> None:

@@ -1,6 +1,7 @@
 """What a report says of failure modes: shares, ranges, confirmation, strata, survival."""
 
 import math
+import re
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,18 @@ def test_a_mode_is_measured_and_confirmed() -> None:
     spread = next(row for row in mode.features if row.feature == "azimuth_spread_deg")
     assert spread.mode[0] > spread.population[2]
     assert spread.above.value == 1
+
+
+@pytest.mark.unit
+def test_modes_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reports.mode_description.mode_name", lambda facts: "Alike")
+    some = channels(2000, 0)
+    fails = (some.features["azimuth_spread_deg"] > 45) | (some.features["k_factor_db"] > 12)
+    base = WeightedChannels(channels=some, fails=fails, log_w=np.zeros(2000))
+    names = sorted(mode.name for mode in report_of(base, None).modes)
+    assert [re.sub(r"[\d.]+", "#", name) for name in names] == [
+        "Alike (K-factor at least # dB)", "Alike (azimuth spread at least # deg)",
+    ]  # fmt: skip
 
 
 @pytest.mark.unit

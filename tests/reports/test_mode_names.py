@@ -4,15 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reports.estimates import Estimate, proportion
 from reports.mode_names import (
     ModeFacts,
     beam_text,
+    condition_words,
     delay_text,
     mode_name,
     mode_verdict,
     rule_words,
+    told_apart,
 )
 from reports.mode_schema import Confirmation, FailureMode, FeatureRange, ModeReport
 from reports.mode_space import Axes, Condition
@@ -125,6 +129,59 @@ def test_a_long_rule_leaves_room_for_four_parts() -> None:
     told = replace(facts(many, LATE, BEAMS), los=proportion(0, 90), features=(row,))
     name = mode_name(told)
     assert name == "NLOS, many paths, late cluster near 1,000 ns, beams near sin(azimuth) −0.94"
+
+
+@pytest.mark.unit
+def test_conditions_that_set_apart_come_first() -> None:
+    usual = replace(facts(WIDE, LATE), usual=[40.0, 0.1])  # more than 31.2 deg is nothing special
+    assert condition_words(usual) == [
+        "at least 22 % of the power at delays of 750 to 1,750 ns",
+        "azimuth spread at least 31.2 deg",
+    ]
+
+
+# --- Modes of one name ----------------------------------------------------------------------------
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("names", "conditions", "said"),
+    [
+        ("XY", ["a", "a"], ["X", "Y"]),  # nothing to tell apart
+        ("XXY", ["ab", "ac", "d"], ["X (b)", "X (c)", "Y"]),
+        ("XX", ["abc", "acb"], ["X", "X (2)"]),
+        ("XX", ["ab", "a"], ["X (b)", "X (the others)"]),
+        ("XX", ["a", "ab"], ["X", "X (b)"]),
+        ("XXX", ["ab", "a", "a"], ["X (b)", "X (the others)", "X (2)"]),
+        ("XXX", ["ab", "bc", "ca"], ["X", "X (2)", "X (3)"]),
+        (["X", "X (b)", "X"], ["abc", "d", "a"], ["X (c)", "X (b)", "X (the others)"]),
+        (["X", "X (2)", "X"], ["a", "b", "a"], ["X", "X (2)", "X (3)"]),
+    ],
+)
+def test_modes_of_one_name_bear_what_sets_them_apart(
+    names: list[str], conditions: list[str], said: list[str]
+) -> None:
+    """Names and conditions are letters."""
+    assert told_apart(names, conditions) == said
+
+
+@pytest.mark.property
+@given(
+    modes=st.lists(
+        st.tuples(
+            st.sampled_from(["X", "Y", "X (2)", "X (a)", "X (the others)"]),
+            st.lists(st.sampled_from("abc"), max_size=3),
+        ),
+        max_size=7,
+    )
+)
+def test_names_of_modes_are_distinct(modes: list[tuple[str, list[str]]]) -> None:
+    names = [name for name, _ in modes]
+    said = told_apart(names, [conditions for _, conditions in modes])
+    assert len(set(said)) == len(said) == len(names)
+    for before, after in zip(names, said, strict=True):
+        assert after.startswith(before)
+        assert after == before or names.count(before) > 1
 
 
 @pytest.mark.unit

@@ -248,6 +248,8 @@ def test_a_rare_failure_is_said_as_one_in_so_many(result: Result) -> None:
     assert "†" in outage_cells(told)[1][0][3].text
     page = network_html(told)
     assert "† by subset simulation" in page
+    assert "- † by subset simulation, not counted on the base samples.\n" in network_markdown(told)
+    assert "†" not in network_markdown(result)
     modes = replace(deep.modes or pytest.fail("no modes"), rate_base=rare)
     lines = mode_section(replace(deep, modes=modes), LAW_DRAWS, "beyond").lines
     assert lines[0].endswith("of the base law.")

@@ -137,6 +137,8 @@ def test_exemplars_mark_served_and_unserved(count: int) -> None:
         assert [len(line.get_xdata()) for line in drawn] == [  # type: ignore[arg-type]
             int((~users.unserved[i]).sum()), int(users.unserved[i].sum()),
         ]  # fmt: skip
+        others = [text.zorder for text in axis.texts]  # numbers of stations
+        assert min(line.zorder for line in drawn) > max(others)
     assert png_bytes(figure, 40)
 
 
@@ -181,6 +183,9 @@ def test_a_tail_is_drawn_no_deeper_than_ten_samples() -> None:
     assert w[:beyond].sum() ** 2 / np.square(w[:beyond]).sum() >= 10 - 1e-6
     assert bottom.collections, "the band of the real side"
     assert bottom.get_xlabel() == "shortfall of the 3rd worst user, a long name [dB]"
+    legend = bottom.get_legend()
+    assert legend is not None
+    assert legend.get_frame_on(), "its ground keeps lines of levels off the words"
 
 
 @pytest.mark.unit

@@ -132,6 +132,17 @@ def test_two_planted_places_are_found_and_named() -> None:
 
 
 @pytest.mark.statistical
+def test_two_modes_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reports.placement_modes.placement_mode_name", lambda facts: "Alike")
+    x = planted(4000, 0, edge, corner)
+    names = [mode.name for mode in report_of(x, x[:0]).modes]
+    assert sorted(re.sub(r"\d+", "#", name) for name in names) == [
+        "Alike (at least # users far from station #, # m or more from it and at no cell edge)",
+        "Alike (at least # where path losses differ by # dB or less)",
+    ]
+
+
+@pytest.mark.statistical
 def test_two_edges_are_two_modes_and_not_edges_at_large(monkeypatch: pytest.MonkeyPatch) -> None:
     base, real = planted(4000, 2, edge, other_edge), planted(4000, 3, edge, other_edge)
     names = sorted(mode.name for mode in report_of(base, real).modes)

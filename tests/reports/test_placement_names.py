@@ -1,5 +1,7 @@
 """Names of modes of placements, their rules in words, and where unserved users stand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from reports.placement_names import (
     PlacementFacts,
     corner_stations,
     outage_places,
+    placement_condition_words,
     placement_mode_name,
     placement_rule_words,
     rule_of_stored,
@@ -30,18 +33,19 @@ def bound(feature: str, limit: float, side: Side = "at least") -> Condition:
     return Condition(kind="feature", feature=feature, side=side, limit=limit)
 
 
-def name(
+def facts_of(
     *rule: Condition,
     usual: float = 0.0,
     corners: tuple[int, ...] = (),
     places: tuple[OutagePlace, ...] = (),
-) -> str:
-    return placement_mode_name(
-        PlacementFacts(
-            rule=rule, usual=[usual] * len(rule), n_users=5, corners=frozenset(corners),
-            places=places,
-        )
-    )  # fmt: skip
+) -> PlacementFacts:
+    return PlacementFacts(
+        rule=rule, usual=[usual] * len(rule), n_users=5, corners=frozenset(corners), places=places
+    )
+
+
+def name(*rule: Condition, **known: Any) -> str:
+    return placement_mode_name(facts_of(*rule, **known))
 
 
 @pytest.mark.parametrize(
@@ -107,6 +111,37 @@ def test_one_place_of_all_unserved_users_is_named_unless_the_rule_does() -> None
         "and 2"
     )
     assert "unserved" not in name(bound(EDGE.name, 2), places=(place,))
+
+
+@pytest.mark.parametrize(
+    ("rule", "usual", "words"),
+    [
+        (
+            (bound(EDGE.name, 3), bound(NARROW.name, 2)), 0,
+            ["at least 3 where path losses differ by 2 dB or less",
+             "at least 2 where path losses differ by 1 dB or less"],
+        ),
+        (  # below what is usual, so last
+            (bound(NARROW.name, 1), bound(EDGE.name, 3)), 2,
+            ["at least 3 where path losses differ by 2 dB or less",
+             "at least 1 where path losses differ by 1 dB or less"],
+        ),
+        (  # the name speaks of more than this edge
+            (bound(EDGE.name, 3), bound(CELL.name, 4)), 0,
+            ["at least 3 users at the cell edge between stations 1 and 2, at most 2 dB apart in "
+             "path loss", "at least 4 users in cell 3"],
+        ),
+        (
+            (bound(FAR.name, 2),), 0,
+            ["at least 2 users far from station 3, 60 m or more from it and at no cell edge"],
+        ),
+    ],
+)  # fmt: skip
+def test_conditions_beside_a_name_say_a_place_once(
+    rule: Rule, usual: float, words: list[str]
+) -> None:
+    info = feature_words([EDGE, NARROW, FAR, CELL])
+    assert placement_condition_words(facts_of(*rule, usual=usual), info) == words
 
 
 def test_rules_in_words() -> None:

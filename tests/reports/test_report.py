@@ -329,9 +329,14 @@ def test_uneven_weights_carry_a_star(fake_result: Result) -> None:
     row: Any = fake_result.compressors[0]
     status = "weights too uneven (CV^2 = 5.0, limit 2): interval may be too short"
     estimates = replace(row.estimates, e_q=replace(row.estimates.e_q, status=status))
-    page = render_page(replace(fake_result, compressors=(replace(row, estimates=estimates),)))
+    starred = replace(fake_result, compressors=(replace(row, estimates=estimates),))
+    page = render_page(starred)
+    note = "* weights too uneven for the interval to be relied on."
     assert re.search(r"0\.06\d\d \* <small>", page)
-    assert "* weights too uneven for the interval to be relied on." in page
+    assert note in page
+    assert f"- \\{note}\n" in markdown_summary(starred)
+    assert note not in render_page(fake_result)
+    assert note not in markdown_summary(fake_result)
     assert f"E_q[L]: {status}." in page
 
 
