@@ -46,7 +46,7 @@ from channels import onto_sphere
 from channels.support import CsiAuditError
 from compressors import NamedCompressor, in_audit_space, load_compressor
 from compressors.plans import COMPRESSOR_PLAN
-from csi_audit.base import Base, load_base
+from csi_audit.base import Base, base_name, load_base
 from csi_audit.base_users import BaseDraw, draw_base_users, tenth_kept_out
 from csi_audit.calibration import Features, resolved_features, whole_features
 from csi_audit.estimate import exceedance, expectation
@@ -144,7 +144,7 @@ def trained(base: Base, own: argparse.Namespace, seed: int) -> tuple[NamedCompre
         base,
         draw,
         parent=own.state,
-        name="the bundled base" if own.base is None else Path(own.base).name,
+        name=base_name(own.base),
         device=own.device,
         batch_size=own.batch_size,
         progress=shown("training samples", draw.evaluations),

@@ -25,7 +25,8 @@ class FitBaseConfig(ReadingConfig):
             kept. The base is then trained from scratch too, for at most as many steps, and
             compared.
         scratch: Whether to do so with `adapt`.
-        network: "axial_mixer", "tap_transformer" or "unet"; None takes the usual one.
+        network: "axial_mixer", "tap_transformer", "unet", or "small", an axial mixer of a fifth of
+            the weights; None takes the usual one.
         steps: Optimizer steps, rounded to whole blocks where block_steps is not given too; None
             chooses them from the number of users.
         block_steps: Steps between validations and checkpoints; None takes about 1/40 of the steps.

@@ -15,6 +15,7 @@ from torch import Tensor
 from channels import CsiAuditError, Grid, file_sha256, flip_array, onto_sphere
 from csi_audit.base import (
     Base,
+    base_name,
     build_denoiser,
     bundled_base,
     load_base,
@@ -218,9 +219,10 @@ def test_ten_top_deviations_against_eigenvalues() -> None:
         assert ten_top_deviations(data) == pytest.approx(10 * np.sqrt(top), rel=1e-3)
 
 
-def test_the_bundled_base_carries_its_card() -> None:
-    base = load_base()
-    beside = json.loads(bundled_base().with_suffix(".card.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("size", ["base", "small"])
+def test_the_bundled_bases_carry_their_cards(size: str) -> None:
+    base = load_base(size)
+    beside = json.loads(bundled_base(size).with_suffix(".card.json").read_text(encoding="utf-8"))
     assert base.card == beside
     assert base.event_shape == (2, 32, 32)
     assert 40 <= base.sigma_max <= 60
@@ -229,3 +231,15 @@ def test_the_bundled_base_carries_its_card() -> None:
     assert base.card["validation"]["name"] == "umi_val.mat"
     best = min(loss for _, loss in base.card["curve"])
     assert base.card["validation_loss"] == pytest.approx(best, abs=1e-5)
+
+
+@pytest.mark.unit
+def test_bundled_bases_go_by_name(tmp_path: Path) -> None:
+    """A bare name is a bundled base; anything else is a file, called by its name in reports."""
+    assert load_base().sha256 == load_base("base").sha256 != load_base("small").sha256
+    assert base_name(None) == base_name("base") == "bundled UMi base"
+    assert base_name("small") == "bundled small UMi base"
+    assert base_name("runs/small/base.safetensors") == "base.safetensors"
+    assert base_name(tmp_path / "small") == "small"
+    with pytest.raises(CsiAuditError, match=r"smal does not exist\. Did you mean 'small'\?"):
+        load_base("smal")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from channels import CsiAuditError
 from compressors.plans import Plan
 from csi_audit import networks
-from csi_audit.base_sizes import _WIDTHS, choose_sizes
+from csi_audit.base_sizes import _WIDTHS, SMALL, choose_sizes
 from csi_audit.configs import BASE_PLAN
 from csi_audit.networks import NetworkSpec
 
@@ -81,6 +81,20 @@ def test_the_width_follows_users_and_array(
     n_users: int, shape: tuple[int, ...], options: tuple[tuple[str, int], ...]
 ) -> None:
     assert choose_sizes(n_users, shape, default=BASE_PLAN).network.options == options
+
+
+@pytest.mark.unit
+def test_small_is_a_fifth_of_the_usual_network(seeded_torch: None) -> None:
+    """Whatever the number of users, at the usual plan."""
+    for n_users in (500, 16_000):
+        usual, small = (choose_sizes(n_users, SHAPE, default=BASE_PLAN, network=name)
+                        for name in (None, "small"))  # fmt: skip
+        assert small.network == SMALL
+        assert small.plan == usual.plan
+    assert "network axial_mixer (channels 4, hidden 160, depth 4)" in small.words
+    weights = [sum(p.numel() for p in spec.build(5, 3, 32, 32).parameters())
+               for spec in (SMALL, NetworkSpec())]  # fmt: skip
+    assert weights[0] == pytest.approx(weights[1] / 5, rel=0.15)
 
 
 @pytest.mark.unit

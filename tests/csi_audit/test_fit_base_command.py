@@ -208,23 +208,27 @@ def test_two_processes_train_one_base(
 
 
 @pytest.mark.unit
-def test_the_command_of_the_readme_makes_the_bundled_base() -> None:
-    """Plan and weighting of its card; only its users are not at hand here."""
+@pytest.mark.parametrize(("size", "added"), [("base", ""), ("small", "--network small")])
+def test_the_command_of_the_readme_makes_the_bundled_bases(size: str, added: str) -> None:
+    """Plan, network and weighting of their cards; only their users are not at hand here."""
     text = (Path(csi_audit.__file__).parent / "README.md").read_text(encoding="utf-8")
     found = re.search(r"```\ncsi-audit fit-base (umi_train.*?)```", text, re.DOTALL)
     assert found is not None
-    settings = _parse(["fit-base", *found[1].replace("\\", "").split()])[1]
+    assert f"`{added}`" in text
+    words = [*found[1].replace("\\", "").split(), *added.split()]
+    settings = _parse(["fit-base", *words])[1]
     sizes = choose_sizes(
         16_000,
         (2, 32, 32),
         default=BASE_PLAN,
+        network=settings.network,
         steps=settings.steps,
         block_steps=settings.block_steps,
     )
-    card = load_base().card
+    card = load_base(size).card
     plan = asdict(_plan(settings, sizes))
     assert {key: plan[key] for key in card["plan"]} == card["plan"]
     for name in ("weighting", "patience", "fidelity_samples"):
         assert getattr(settings, name) == card[name]
     assert settings.contrast_samples == card["contrast"]["samples"]
-    assert sizes.network.name == card["network"]["name"]
+    assert {"name": sizes.network.name, "options": dict(sizes.network.options)} == card["network"]
