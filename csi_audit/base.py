@@ -150,7 +150,8 @@ def load_base(path: str | Path | None = None) -> Base:
     path = Path(path)
     if not path.is_file():
         near = [p.name for p in path.parent.glob("*.safetensors")] if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, [*near, *BUNDLED_BASES])
+        bare = path.name == str(path) and not path.suffix  # as bundled names are
+        hint = did_you_mean(path.name, [*near, *(BUNDLED_BASES if bare else ())])
         raise CsiAuditError(f"base model {path} does not exist.{hint}")
     halves, described = read_weights(
         path,
