@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from reports.estimates import Estimate, format_estimate
+from reports.estimates import Estimate, format_estimate, format_parts
 from reports.mode_names import beam_text, delay_text, mode_verdict
 from reports.mode_schema import Confirmation, FailureMode, ModeReport, Stratum
 from reports.nouns import CHANNELS, Nouns
@@ -75,6 +75,16 @@ def mode_section(row: ModeRow, nouns: Nouns = CHANNELS, failure: str = "") -> Mo
     )  # fmt: skip
 
 
+def _outside(elsewhere: Estimate | None) -> str:
+    """How many failures no mode holds, at the end of a sentence."""
+    if elsewhere is None:
+        return ""
+    share, ends = format_parts(elsewhere, percent=True)
+    if not elsewhere.value:
+        return f"; none of them lies outside ({ends})" if ends else "; none of them lies outside"
+    return f"; {share} {ends}".rstrip() + " of the failures lie outside"
+
+
 def mode_lines(report: ModeReport, nouns: Nouns = CHANNELS, failure: str = "") -> list[str]:
     """What failed, how many modes there are, and how firmly; see `mode_section`."""
     deep = report.rate_base is not None and "subset simulation" in report.rate_base.method
@@ -90,11 +100,9 @@ def mode_lines(report: ModeReport, nouns: Nouns = CHANNELS, failure: str = "") -
     if report.note:
         return [*lines, report.note]
     count = len(report.modes)
-    held = "" if report.elsewhere is None else (
-        f"; {format_estimate(report.elsewhere, percent=True)} of the failures lie outside"
-    )  # fmt: skip
     noun = "mode" if count == 1 else "modes"
-    lines.append(f"{_NUMBERS[count]} {noun} found among {report.n_failures:,.0f} failures{held}.")
+    among = f"among {report.n_failures:,.0f} failures{_outside(report.elsewhere)}"
+    lines.append(f"{_NUMBERS[count]} {noun} found {among}.")
     if report.stability is not None:
         again = f"{count} each time"
         if set(report.found) != {count}:

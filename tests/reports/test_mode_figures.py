@@ -138,6 +138,18 @@ def test_the_section_says_how_firm_the_modes_are(fake_result: Result) -> None:
     assert section.how == "Line of sight by a rule."
 
 
+def test_no_failure_outside_the_modes_is_a_sentence(fake_result: Result) -> None:
+    told = with_modes(fake_result, make_mode()).compressors[0]
+    assert told.modes is not None
+    whole = replace(told, modes=replace(told.modes, elsewhere=proportion(0, 60)))
+    lines = mode_section(whole).lines
+    assert lines[1] == "One mode found among 60 failures; none of them lies outside (below 6 %)."
+    bare = replace(
+        told, modes=replace(told.modes, elsewhere=replace(proportion(0, 60), interval=None))
+    )
+    assert mode_section(bare).lines[1].endswith("60 failures; none of them lies outside.")
+
+
 # --- The page -------------------------------------------------------------------------------------
 
 
