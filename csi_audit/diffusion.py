@@ -64,8 +64,8 @@ class Contrast:
     """
 
     amount: float
-    centre: float = 5.0
-    width: float = 0.8
+    centre: float = 3.0
+    width: float = 1.0
 
     def __post_init__(self) -> None:
         if not abs(self.amount) < 1:

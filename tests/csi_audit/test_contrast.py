@@ -69,7 +69,7 @@ def test_it_stretches_what_lies_beyond_the_linear_denoiser(sigma: float, amount:
     denoiser = learnt(0.0)
     x = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(2))
     linear = WRONG / (WRONG + sigma**2) * x
-    w = amount * math.exp(-0.5 * (math.log(sigma / 5.0) / 0.8) ** 2)
+    w = amount * math.exp(-0.5 * math.log(sigma / 3.0) ** 2)
     expected = linear + (1 + w) * (denoiser(x, sigma) - linear)
     found = with_contrast(denoiser, amount)(x, sigma)
     assert torch.allclose(found, expected, atol=2e-5 * float(x.abs().max()))
