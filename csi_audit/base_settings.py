@@ -40,7 +40,7 @@ class FitBaseConfig(ReadingConfig):
             throughout; None trains all steps. A loss that merely stands still stops nothing.
         fidelity_samples: Base samples that each of the fidelity figures on the way is taken from;
             0 takes none.
-        contrast_samples: Base samples that each of five contrasts is judged by after the training
+        contrast_samples: Base samples that each of up to seven contrasts is judged by after it
             (30 denoiser evaluations a sample). With 0, or under 200 validation users, none is
             chosen, and adapt keeps that of its base.
         precision: "bf16-mixed", twice as fast on GPUs and on CPUs with AVX512-bf16, or "32-true".

@@ -73,7 +73,7 @@ class RunConfig(TailSettings, ReadingConfig):
     Attributes:
         data: Channel file of any known format (compact or other HDF5, MATLAB `.mat` of QuaDRiGa or
             COST2100, DeepMIMO, numpy, PyTorch), or your own loader as file.py:function.
-        compressor: Compressors under audit: bundled names (csinet-16, crnet-16, klt-16), weights
+        compressor: Compressors under audit: bundled names (such as crnet-16), weights
             files, compressor cards (.yaml), exported models (TorchScript, torch.export, ONNX),
             published checkpoints (.pth), or your own code as file.py:Class. Give the flag once for
             each.
