@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
-from platform import python_version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,17 +32,14 @@ from csi_audit.memorisation import (
     train_distortion,
     training_copies,
 )
-from csi_audit.provenance import base_mismatch, data_info, machine_words
+from csi_audit.provenance import base_info, base_mismatch, cost_of, data_info, program_versions
 from csi_audit.run_state import BlockStore
 from csi_audit.samples import WeightedSamples
 from csi_audit.sampling import BaseSampler
 from reports.check_schema import CHECK_NAME, BaseCheck, load_check
 from reports.check_words import check_sentences
 from reports.fidelity_items import Memorisation, SeedSpread, StepDoubling, TrainDistortion
-from reports.realism import base_verdict, fidelity_summary
-from reports.schema import BaseInfo, Cost
 from reports.step_movement import seed_spread
-from reports.words import base_rule
 
 if TYPE_CHECKING:
     from csi_audit.base_commands import CheckBaseConfig
@@ -250,15 +245,10 @@ def checked(
     found = law_figures(side, real, seed=config.seed)
     return BaseCheck(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={"csi-audit": __version__, "torch": version("torch"), "python": python_version()},
+        versions=program_versions(),
         seed=config.seed,
-        base=BaseInfo(
-            sha256=base.sha256,
-            fidelity=fidelity_summary(found.realism),
-            verdict=base_verdict(found.realism, found.tail_ratios),
-            name=base_name(config.base),
-            n_samples=len(side),
-            rule=base_rule(found.realism, found.tail_ratios),
+        base=base_info(
+            base, base_name(config.base), found.realism, found.tail_ratios, n_samples=len(side)
         ),
         chain=draws.streams[0].chain,
         raw_power=raw_power(draws.x),
@@ -274,11 +264,7 @@ def checked(
         doubling=_doubling(inputs, draws, side, real, seed=config.seed),
         seeds=_seeds(draws, side),
         warnings=base_mismatch(channels, base) + data_warnings(base, channels, train),
-        cost=Cost(
-            denoiser_evaluations=sum(draws.spent.values()),
-            parts=draws.spent,
-            machine=machine_words(config.device),
-        ),
+        cost=cost_of(draws.spent, config.device),
     )
 
 

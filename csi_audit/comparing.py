@@ -6,9 +6,7 @@ comparison_runs.py instead.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from platform import python_version
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +38,7 @@ from csi_audit.generalisation import (
     generalisation_case,
     training_of,
 )
+from csi_audit.provenance import program_versions
 from csi_audit.run_state import BlockStore
 from reports.comparison import ComparedLosses, compared_set, matrix_cell
 from reports.comparison_page import PAGE_NAME, ComparisonArrays, write_comparison
@@ -118,7 +117,7 @@ def comparison_of(config: CompareConfig, gathered: Gathered) -> ComparisonResult
             cells.append(cell.told(case, reason))
     return ComparisonResult(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={"csi-audit": __version__, "torch": version("torch"), "python": python_version()},
+        versions=program_versions(),
         seed=config.seed,
         prob=prob,
         thresholds=tuple(gathered.sets[0].losses.levels),

@@ -147,15 +147,15 @@ def test_conditions_that_set_apart_come_first() -> None:
 @pytest.mark.parametrize(
     ("names", "conditions", "said"),
     [
-        ("XY", ["a", "a"], ["X", "Y"]),  # nothing to tell apart
-        ("XXY", ["ab", "ac", "d"], ["X (b)", "X (c)", "Y"]),
-        ("XX", ["abc", "acb"], ["X", "X (2)"]),
-        ("XX", ["ab", "a"], ["X (b)", "X (the others)"]),
-        ("XX", ["a", "ab"], ["X", "X (b)"]),
-        ("XXX", ["ab", "a", "a"], ["X (b)", "X (the others)", "X (2)"]),
-        ("XXX", ["ab", "bc", "ca"], ["X", "X (2)", "X (3)"]),
-        (["X", "X (b)", "X"], ["abc", "d", "a"], ["X (c)", "X (b)", "X (the others)"]),
-        (["X", "X (2)", "X"], ["a", "b", "a"], ["X", "X (2)", "X (3)"]),
+        ("AB", ["a", "a"], ["A", "B"]),  # nothing to tell apart
+        ("AAB", ["ab", "ac", "d"], ["A (b)", "A (c)", "B"]),
+        ("AA", ["abc", "acb"], ["A", "A (2)"]),
+        ("AA", ["ab", "a"], ["A (b)", "A (the others)"]),
+        ("AA", ["a", "ab"], ["A", "A (b)"]),
+        ("AAA", ["ab", "a", "a"], ["A (b)", "A (the others)", "A (2)"]),
+        ("AAA", ["ab", "bc", "ca"], ["A", "A (2)", "A (3)"]),
+        (["A", "A (b)", "A"], ["abc", "d", "a"], ["A (c)", "A (b)", "A (the others)"]),
+        (["A", "A (2)", "A"], ["a", "b", "a"], ["A", "A (2)", "A (3)"]),
     ],
 )
 def test_modes_of_one_name_bear_what_sets_them_apart(
@@ -169,7 +169,7 @@ def test_modes_of_one_name_bear_what_sets_them_apart(
 @given(
     modes=st.lists(
         st.tuples(
-            st.sampled_from(["X", "Y", "X (2)", "X (a)", "X (the others)"]),
+            st.sampled_from(["A", "B", "A (2)", "A (a)", "A (the others)"]),
             st.lists(st.sampled_from("abc"), max_size=3),
         ),
         max_size=7,
